@@ -12,6 +12,7 @@
 
 mod add;
 mod blob_writer;
+mod blocking_reader;
 mod blocks;
 mod budget;
 pub mod car;
@@ -26,6 +27,7 @@ mod gc;
 mod gc_roots;
 mod keep;
 mod open;
+mod other_dag;
 mod pin;
 mod reader;
 mod share;
@@ -50,6 +52,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use add::{AddError, Adder};
 pub use blob_writer::{BlobWriter, FileOptions, KnownBlob, WrittenBlob};
+pub use blocking_reader::BlockingReader;
 pub use budget::hold;
 pub use dag::{DagBlock, Extent};
 pub use documents::OpenDocument;
@@ -59,10 +62,11 @@ pub use file_blocks::FileBlock;
 pub use file_importer::{ExpectedFile, FileImporter, WrongFile};
 pub use gc::{Collected, Usage, WhenFull};
 pub use ocipfs_unixfs::{
-    Changed, Changes, Chunker, CidPath, DagOptions, DirectorySize, Document, Edit, Edited, Entries,
-    EntryFormat, EntryKey, Fields, HashFunction, PathError, Profile, Root, entry_names, hash_function,
-    lookup,
+    CborTarget, Changed, Changes, Chunker, CidPath, DagOptions, DirectorySize, Document, Edit, Edited,
+    Entries, EntryFormat, EntryKey, Fields, HashFunction, Metadata, PathError, Profile, Root, cbor_resolve,
+    dag_json, entry_names, hash_function, lookup,
 };
+pub use other_dag::{OtherDag, StoredBytes};
 pub use reader::Reader;
 pub use share::{SharePolicy, Shared};
 pub use stat::{DagEntry, EntryKind, Found, Stat};
@@ -72,13 +76,14 @@ pub use store::index::{
     GcRoot, ImportedImage, PinInfo, RetainedCounts, is_retained, release_root, retain_root,
 };
 pub use store::{
-    Database, Error as StoreError, GcGuard, Origin, Store, StoreStat, Stored, TreeVersion, add_tree,
-    is_stored, share_again,
+    Database, Error as StoreError, GcGuard, Origin, ReadSeek, Store, StoreStat, Stored, TreeVersion,
+    add_tree, is_stored, share_again,
 };
 pub use tree_blocks::TreePaths;
 pub use uploads::{Error as UploadError, Upload, UploadUsage, Uploads, now};
 pub use verify::{Damage, Verified};
 
+use add::AddingMemory;
 use budget::PieceBudget;
 use documents::Documents;
 use download::Downloads;
@@ -153,6 +158,8 @@ struct ContentInner {
     sending: PieceBudget,
     /// Memory budget of documents.
     documents: Documents,
+    /// Memory budget of what is added.
+    adding: AddingMemory,
     /// Blobs whose bytes were fetched whole and did not match; asked again, they are refused at once.
     rejected: Mutex<HashSet<Blob>>,
     /// Blobs of other algorithms than sha256 whose stored bytes were seen to match.
@@ -192,6 +199,7 @@ impl Content {
             stop: CancellationToken::new(),
             sending: PieceBudget::new(shares.pieces),
             documents: Documents::new(shares.documents),
+            adding: AddingMemory::new(shares.adding),
             rejected: Mutex::default(),
             verified: Mutex::default(),
             keeping: Arc::default(),

@@ -56,7 +56,8 @@ pub enum Visibility {
 
 /// Returns the routes of the gateway.
 pub fn router<S: Clone + Send + Sync + 'static>(content: Content, visibility: Visibility) -> Router<S> {
-    let gateway = Gateway { content, room: CarRoom::default(), visibility };
+    let room = CarRoom::new(content.memory().shares().gateway);
+    let gateway = Gateway { content, room, visibility };
     Router::new().route("/ipfs/{*path}", get(answer)).with_state(gateway)
 }
 

@@ -9,6 +9,7 @@ pub(crate) mod listener;
 pub(crate) mod origin;
 mod public_url;
 
-pub(crate) use drain::drain;
+pub(crate) use drain::{DRAIN_TIMEOUT, MAX_DRAIN_BYTES, drain};
+pub(crate) use htpasswd::Stamp;
 pub use htpasswd::{Error as UsersError, Users};
 pub use public_url::{NoPublicUrl, PublicUrl};

@@ -10,6 +10,8 @@
 //! | `documents` | manifests, indexes and descriptors while they are read and parsed |
 //! | `layouts` | cached layouts |
 //! | `places` | cached locations of blobs, from descriptors |
+//! | `gateway` | blocks and archives of blocks on their way to clients |
+//! | `adding` | layouts of files that the RPC is adding, and small files until they are stored |
 //!
 //! The reserve covers the rest: QUIC windows, pubsub queues and wantlists, each bounded for one peer and by the number
 //! of connections.
@@ -50,6 +52,10 @@ pub struct Shares {
     pub layouts: u64,
     /// Places of blobs that are remembered.
     pub places: u64,
+    /// Blocks and archives of blocks on their way to clients.
+    pub gateway: u64,
+    /// What is added and not stored yet.
+    pub adding: u64,
 }
 
 impl Memory {
@@ -62,12 +68,14 @@ impl Memory {
     pub fn shares(self) -> Shares {
         let percent = |percent: u64| self.0 / 100 * percent;
         Shares {
-            unread: percent(8),
-            blocks: BlockMemory { proven: percent(20), others: percent(13), sent: percent(13) },
-            pieces: percent(19),
-            documents: percent(18),
+            unread: percent(7),
+            blocks: BlockMemory { proven: percent(18), others: percent(12), sent: percent(12) },
+            pieces: percent(16),
+            documents: percent(15),
             layouts: percent(4),
             places: percent(3),
+            gateway: percent(5),
+            adding: percent(6),
         }
     }
 }
@@ -123,8 +131,9 @@ mod tests {
         #[test]
         fn the_shares_of_any_memory_budget_sum_up_to_no_more_than_the_budget(bytes in MIN..=u64::MAX) {
             let memory = Memory::try_from(ByteSize(bytes)).unwrap();
-            let Shares { unread, blocks, pieces, documents, layouts, places } = memory.shares();
-            let all = [unread, blocks.proven, blocks.others, blocks.sent, pieces, documents, layouts, places];
+            let Shares { unread, blocks, pieces, documents, layouts, places, gateway, adding } = memory.shares();
+            let all = [unread, blocks.proven, blocks.others, blocks.sent, pieces, documents, layouts, places,
+                gateway, adding];
             let sum: u128 = all.iter().map(|share| u128::from(*share)).sum();
             prop_assert!(sum <= u128::from(bytes));
             prop_assert!(all.iter().all(|share| *share > MIB), "{all:?}");

@@ -1,7 +1,7 @@
 //! The RPC API of Kubo, for programs that speak to an IPFS daemon: <https://docs.ipfs.tech/reference/kubo/rpc/>.
 //!
 //! ```text
-//! guard            POST only, no pages of browsers, users
+//! guard            POST only, no pages of browsers, users, authorizations
 //!   └─► a file for each family of commands
 //!         ├─► args       the query: arguments and options
 //!         ├─► path       /ipfs/ and /ipns/ paths
@@ -13,6 +13,7 @@
 mod add;
 mod api_file;
 mod args;
+mod authorizations;
 mod block;
 mod bytes;
 mod dag;
@@ -63,6 +64,7 @@ use crate::{
 };
 
 pub use api_file::ApiFile;
+pub use authorizations::{Authorizations, AuthorizationsError};
 
 /// Commands at one time that hold blocks or pieces of files in memory; others wait for a turn.
 const MAX_TURNS: usize = 16;
@@ -78,6 +80,8 @@ pub struct Options {
     pub publisher: Publisher,
     /// The users, where not every client that connects may do everything.
     pub users: Option<Users>,
+    /// The clients that may do something by a secret, beside the users.
+    pub authorizations: Option<Authorizations>,
     /// The node directory.
     pub data_dir: PathBuf,
 }
@@ -129,6 +133,7 @@ fn content_commands() -> Router<Rpc> {
         .route("/dag/export", post(dag::export))
         .route("/dag/get", post(dag::get))
         .route("/dag/import", post(dag::import))
+        .route("/dag/resolve", post(dag::resolve))
         .route("/dag/stat", post(dag::stat))
         .route("/files/stat", post(stat::files_stat))
         .route("/get", post(get::get))
@@ -150,6 +155,7 @@ fn node_commands() -> Router<Rpc> {
         .route("/key/gen", post(key::generate))
         .route("/key/import", post(key::import))
         .route("/key/list", post(key::list))
+        .route("/key/ls", post(key::list))
         .route("/key/rename", post(key::rename))
         .route("/key/rm", post(key::remove))
         .route("/name/publish", post(key::publish))

@@ -1,3 +1,5 @@
+mod convert;
+
 use std::{
     io::IsTerminal,
     path::{Path, PathBuf},
@@ -10,7 +12,8 @@ use super::{Exit, Global, ask_with, output, unexpected};
 use crate::{
     content::Profile,
     control::{
-        Attachment, Destination, Failure, ImageInfo, ImageReply, ImageRequest, Reply, Request, import_failure,
+        Attachment, Destination, Failure, ImageInfo, ImageReply, ImageRequest, ImportOptions, Reply, Request,
+        import_failure,
     },
     images::{
         archive::ArchiveSource,
@@ -21,11 +24,13 @@ use crate::{
 /// Destination of an export that is the standard output.
 const STDOUT: &str = "-";
 
-/// Import images from archives and layouts, export them, and list them
+/// Import images from archives and layouts, export and convert them, and list them
 #[derive(Debug, Subcommand)]
 pub enum Image {
     Import(Import),
     Export(Export),
+    Push(convert::Push),
+    Convert(convert::Convert),
     Ls(Ls),
     Inspect(Inspect),
     Tag(Tag),
@@ -45,6 +50,7 @@ Examples:
   ocipfs image import ./layout                   an OCI image layout: `skopeo copy ... oci:layout`
   ocipfs image import busybox.tar --as descriptor
                                                  the form that nerdctl uses: ipfs/<cid>
+  ocipfs image import busybox.tar --estargz      with layers that stargz-snapshotter mounts
   docker pull $(docker save foo | ocipfs -q image import -)")]
 pub struct Import {
     /// Archive of `docker save`, OCI layout (directory or tar), or `-` for standard input
@@ -59,7 +65,10 @@ pub struct Import {
     /// Compression of uncompressed layers [default: gzip in docker archives, none in layouts]
     #[arg(long, value_name = "FORMAT", value_parser = PossibleValuesParser::new(["gzip", "zstd", "none"]))]
     compress: Option<String>,
-    /// Profile of the UnixFS DAGs: `unixfs-v1-2025` or `legacy` [default: the node's]
+    /// Convert the layers to eStargz, which stargz-snapshotter mounts before they are downloaded; the digests change
+    #[arg(long, conflicts_with = "compress")]
+    estargz: bool,
+    /// Profile of the UnixFS DAGs: `unixfs-v1-2025`, `legacy` or `kubo-cid-v1` [default: the node's, or kubo-cid-v1 with `--as descriptor`]
     #[arg(long)]
     profile: Option<Profile>,
     /// Registry in the printed references [default: the node's]
@@ -138,15 +147,23 @@ pub struct Rm {
 }
 
 pub async fn run(global: &Global, image: Image) -> Result<(), Exit> {
+    let is_push = matches!(image, Image::Push(_));
     let (request, attachment) = match image {
         Image::Import(import) => import_request(import)?,
         Image::Export(export) => export_request(export)?,
+        Image::Push(push) => (push.request(), Attachment::Nothing),
+        Image::Convert(convert) => (convert.request(), Attachment::Nothing),
         Image::Ls(Ls {}) => (ImageRequest::Ls, Attachment::Nothing),
         Image::Inspect(Inspect { reference }) => (ImageRequest::Inspect { reference }, Attachment::Nothing),
         Image::Tag(Tag { reference, name }) => (ImageRequest::Tag { reference, name }, Attachment::Nothing),
         Image::Rm(Rm { reference }) => (ImageRequest::Rm { reference }, Attachment::Nothing),
     };
     match ask_with(global, Request::Image(request), attachment).await? {
+        Reply::Image(ImageReply::Imported { images }) if is_push => {
+            output::print_all(global, &images, || {
+                images.iter().for_each(|image| convert::print_pushed(global.quiet, image));
+            })
+        }
         Reply::Image(reply) => print(global, reply),
         _ => Err(unexpected()),
     }
@@ -199,13 +216,14 @@ fn print(global: &Global, reply: ImageReply) -> Result<(), Exit> {
 }
 
 fn import_request(import: Import) -> Result<(ImageRequest, Attachment), Exit> {
-    let Import { source, name, form, compress, profile, registry } = import;
+    let Import { source, name, form, compress, estargz, profile, registry } = import;
     let source = match source.as_str() {
         "-" => ArchiveSource::stream("the standard input", std::io::stdin()),
         path => ArchiveSource::open(&absolute(path)?).map_err(|e| import_failure(e.into()))?,
     };
     let profile = profile.map(|profile| profile.as_str().into());
-    let request = ImageRequest::Import { name, form, compress, profile, registry };
+    let options = ImportOptions { name, form, compress, estargz, profile, registry };
+    let request = ImageRequest::Import { options };
     Ok((request, Attachment::Archive(source)))
 }
 

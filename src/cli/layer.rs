@@ -39,7 +39,7 @@ pub struct Add {
     /// Platform of the image [default: linux/amd64]
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<ocipfs_oci::Platform>,
-    /// Profile of the UnixFS DAGs: `unixfs-v1-2025` or `legacy` [default: the node's]
+    /// Profile of the UnixFS DAGs: `unixfs-v1-2025`, `legacy` or `kubo-cid-v1` [default: the node's]
     #[arg(long)]
     profile: Option<Profile>,
 }
@@ -56,7 +56,7 @@ pub struct Index {
     /// References as `layer add` printed them, or CIDs; each of another platform
     #[arg(required = true)]
     reference: Vec<String>,
-    /// Profile of the UnixFS DAGs: `unixfs-v1-2025` or `legacy` [default: the node's]
+    /// Profile of the UnixFS DAGs: `unixfs-v1-2025`, `legacy` or `kubo-cid-v1` [default: the node's]
     #[arg(long)]
     profile: Option<Profile>,
 }

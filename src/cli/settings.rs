@@ -89,7 +89,7 @@ pub struct Settings {
     #[arg(long, value_name = "ADDRESS", env = "OCIPFS_DNS_RESOLVER", value_delimiter = ',', num_args = 1..)]
     #[serde(default, deserialize_with = "list::deserialize")]
     dns_resolver: Option<Vec<DnsServer>>,
-    /// Profile of the UnixFS DAGs that are written: `unixfs-v1-2025` or `legacy`; it determines the CIDs [default: unixfs-v1-2025]
+    /// Profile of the UnixFS DAGs that are written: `unixfs-v1-2025`, `legacy` or `kubo-cid-v1`; it determines the CIDs [default: unixfs-v1-2025]
     #[arg(long, value_name = "PROFILE", env = "OCIPFS_PROFILE")]
     profile: Option<Profile>,
     /// Maximum size of the pull cache; the least recently used content is evicted [default: no limit]
@@ -142,6 +142,9 @@ pub struct Settings {
     /// File of the users of the RPC, as of --htpasswd; without one it listens on loopback only, and every program on this machine may use it [default: none]
     #[arg(long, value_name = "FILE", env = "OCIPFS_RPC_HTPASSWD")]
     rpc_htpasswd: Option<PathBuf>,
+    /// File with Kubo's `API.Authorizations` as JSON: bearer tokens or passwords of clients of the RPC, and the paths that each may use [default: none]
+    #[arg(long, value_name = "FILE", env = "OCIPFS_RPC_AUTHORIZATIONS")]
+    rpc_authorizations: Option<PathBuf>,
     /// Directory in which clients look for the file `api` with the address of the RPC, such as ~/.ipfs; it is removed at the end [default: the node directory only]
     #[arg(long, value_name = "DIR", env = "OCIPFS_IPFS_PATH")]
     ipfs_path: Option<PathBuf>,
@@ -235,6 +238,7 @@ impl Settings {
             publish_key: self.publish_key.or(file.publish_key),
             rpc_listen: self.rpc_listen.or(file.rpc_listen),
             rpc_htpasswd: self.rpc_htpasswd.or(file.rpc_htpasswd),
+            rpc_authorizations: self.rpc_authorizations.or(file.rpc_authorizations),
             ipfs_path: self.ipfs_path.or(file.ipfs_path),
             access_log: self.access_log.or(file.access_log),
             log_format: self.log_format.or(file.log_format),
@@ -287,6 +291,11 @@ impl Settings {
     /// The file of the users of the RPC.
     pub fn rpc_htpasswd(&self) -> Option<&std::path::Path> {
         self.rpc_htpasswd.as_deref()
+    }
+
+    /// The file of the authorizations of the RPC.
+    pub fn rpc_authorizations(&self) -> Option<&std::path::Path> {
+        self.rpc_authorizations.as_deref()
     }
 
     /// The directory in which clients look for the RPC.

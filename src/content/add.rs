@@ -1,13 +1,15 @@
 //! Files and directories as a client adds them: each a root of its own, pinned or not.
 
+mod memory;
+
 use std::{fmt::Display, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt};
 use ocipfs_node::{Block, Cid};
-use ocipfs_unixfs::{Chunker, DagOptions, Entries, Root};
+use ocipfs_unixfs::{DagOptions, Entries, Metadata, Root};
 use redb::WriteTransaction;
-use tokio::sync::mpsc::{Receiver, channel};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use super::{
     BlobWriter, Content, Error, FileOptions, GcGuard, Store, StoreError, Stored, WrittenBlob,
@@ -15,14 +17,19 @@ use super::{
     store::{index, note_from_peers},
 };
 
-/// Parts of a body that wait to be hashed and written.
-const QUEUE_LENGTH: usize = 3;
+pub use memory::AddingMemory;
+use memory::{Held, NoMemory};
+
+/// Parts of a body that wait to be hashed and written, and the bytes of each: a piece of the writer, which copies nothing of it.
+const QUEUE_LENGTH: usize = 2;
+const PART_BYTES: usize = 1 << 20;
 /// A shorter file is hashed and written at once.
 const SHORT_BYTES: usize = 64 << 10;
 /// Leaves of one file, which are in memory until it is stored.
 const MAX_LEAVES: u64 = 1 << 19;
-/// The shortest chunk of the rolling chunker.
-const MIN_ROLLING_BYTES: u64 = 128 << 10;
+/// Memory of one of them, with the link to it, and of a file besides.
+const LEAF_BYTES: u64 = 160;
+const FILE_BYTES: u64 = 512;
 /// Files that wait to be stored in one commit, and the bytes of those that are in memory.
 const MAX_WAITING: usize = 512;
 const MAX_WAITING_BYTES: u64 = 4 << 20;
@@ -36,9 +43,27 @@ pub enum AddError {
     /// It has too many chunks.
     #[error("the file has more than {MAX_LEAVES} chunks: choose a chunker with longer ones")]
     TooManyChunks,
+    /// Its chunks take more memory than there is for what is added.
+    #[error(
+        "the chunks of the file take more memory than --max-memory leaves for files that are added: \
+         choose a chunker with longer ones, such as size-1048576, or raise --max-memory"
+    )]
+    TooMuchMemory,
+    /// Others take it.
+    #[error("other files take the memory that --max-memory leaves for files being added: try again later")]
+    Busy,
     /// It cannot be stored.
     #[error(transparent)]
     Content(#[from] Error),
+}
+
+impl From<NoMemory> for AddError {
+    fn from(none: NoMemory) -> Self {
+        match none {
+            NoMemory::TooMuch => Self::TooMuchMemory,
+            NoMemory::Busy => Self::Busy,
+        }
+    }
 }
 
 impl From<StoreError> for AddError {
@@ -56,6 +81,8 @@ pub struct Adder {
     waiting: Vec<WrittenBlob>,
     waiting_bytes: u64,
     blocks: Vec<Block>,
+    /// The memory of what waits.
+    held: Held,
     _guard: GcGuard,
 }
 
@@ -63,7 +90,8 @@ impl Content {
     /// Begins to add files; with `is_dry` their CIDs are computed, and nothing is stored.
     pub async fn adder(&self, options: FileOptions, is_dry: bool) -> Adder {
         let (content, _guard) = (self.clone(), self.gc_guard().await);
-        Adder { content, options, is_dry, waiting: vec![], waiting_bytes: 0, blocks: vec![], _guard }
+        let held = self.0.adding.held();
+        Adder { content, options, is_dry, waiting: vec![], waiting_bytes: 0, blocks: vec![], held, _guard }
     }
 }
 
@@ -74,11 +102,7 @@ impl Adder {
         mut body: impl Stream<Item = Result<Bytes, E>> + Unpin,
         mut progress: impl FnMut(u64),
     ) -> Result<Root, AddError> {
-        let limit = MAX_LEAVES.saturating_mul(match self.options.chunker {
-            Chunker::Size(size) => size as u64,
-            Chunker::Buzhash => MIN_ROLLING_BYTES,
-        });
-        let (mut bytes, stall) = (BytesMut::new(), self.content.stall_timeout());
+        let (mut bytes, stall) = (BytesMut::with_capacity(SHORT_BYTES), self.content.stall_timeout());
         while bytes.len() <= SHORT_BYTES {
             match next(&mut body, stall).await? {
                 Some(part) => bytes.extend_from_slice(&part),
@@ -91,35 +115,28 @@ impl Adder {
         let (parts, queue) = channel(QUEUE_LENGTH);
         let (store, options, is_dry) = (self.content.store().clone(), self.options, self.is_dry);
         let writing = tokio::task::spawn_blocking(move || write(&store, options, is_dry, queue));
-        let sent = async {
-            let (mut length, mut part) = (bytes.len() as u64, Some(bytes.freeze()));
-            while let Some(bytes) = part {
-                // It hangs up before the end only with an error.
-                if parts.send(Some(bytes)).await.is_err() {
-                    break;
-                }
-                progress(length);
-                part = next(&mut body, stall).await?;
-                length += part.as_ref().map_or(0, Bytes::len) as u64;
-                if length > limit {
-                    return Err(AddError::TooManyChunks);
-                }
-            }
-            Ok(())
-        };
-        let sent = sent.await;
-        if sent.is_err() {
+        let held = (!is_dry).then(|| self.content.0.adding.held());
+        let mut feed = Feed { parts, open: BytesMut::new(), length: 0, chunk: self.chunk_bytes(), held };
+        let fed = feed.body(bytes.freeze(), body, stall, progress).await;
+        let Feed { parts, held, .. } = feed;
+        if fed.is_err() {
             let _ = parts.send(None).await;
         }
         drop(parts);
         let written = writing.await.map_err(Error::stopped)?;
-        sent?;
+        fed?;
         let (root, written) = written?;
         if let Some(written) = written {
             let layout = written.layout_bytes();
+            held.into_iter().for_each(|held| self.held.merge(held));
             self.wait(written, layout).await?;
         }
         Ok(root)
+    }
+
+    /// The shortest chunk of a file, but for its last one.
+    fn chunk_bytes(&self) -> u64 {
+        self.options.chunker.min_bytes() as u64
     }
 
     async fn short(&mut self, bytes: Bytes) -> Result<Root, AddError> {
@@ -129,11 +146,21 @@ impl Adder {
             hash.write(&bytes);
             return Ok(hash.close());
         }
+        self.hold(length + FILE_BYTES + length / self.chunk_bytes() * LEAF_BYTES).await?;
         let write = move || WrittenBlob::of(&store, options, bytes);
         let written = tokio::task::spawn_blocking(write).await.map_err(Error::stopped)??;
         let root = written.root;
         self.wait(written, length).await?;
         Ok(root)
+    }
+
+    /// Holds memory for what is to wait. Where there is none, what waits is stored first.
+    async fn hold(&mut self, bytes: u64) -> Result<(), AddError> {
+        if self.held.grow(bytes).is_ok() {
+            return Ok(());
+        }
+        self.commit(Vec::new(), "").await?;
+        Ok(self.held.grow(bytes)?)
     }
 
     /// Puts a file among those that the next commit stores.
@@ -144,6 +171,11 @@ impl Adder {
             self.commit(Vec::new(), "").await?;
         }
         Ok(())
+    }
+
+    /// Gives the files, directories and links that are added next this mode and time.
+    pub fn set_metadata(&mut self, metadata: Metadata) {
+        self.options.dag.metadata = metadata;
     }
 
     /// Adds a symbolic link.
@@ -163,7 +195,9 @@ impl Adder {
 
     async fn keep(&mut self, blocks: Vec<Block>) -> Result<(), AddError> {
         if !self.is_dry {
-            self.waiting_bytes += blocks.iter().map(|block| block.data.len() as u64).sum::<u64>();
+            let bytes = blocks.iter().map(|block| block.data.len() as u64).sum::<u64>();
+            self.hold(bytes + blocks.len() as u64 * LEAF_BYTES).await?;
+            self.waiting_bytes += bytes;
             self.blocks.extend(blocks);
             if self.waiting_bytes >= MAX_WAITING_BYTES {
                 self.commit(Vec::new(), "").await?;
@@ -184,6 +218,8 @@ impl Adder {
         }
         let (waiting, blocks) = (std::mem::take(&mut self.waiting), std::mem::take(&mut self.blocks));
         self.waiting_bytes = 0;
+        // Until the end of the commit.
+        let _held = std::mem::replace(&mut self.held, self.content.0.adding.held());
         let arrived: Vec<Cid> = waiting
             .iter()
             .map(|written| written.root.cid)
@@ -216,6 +252,66 @@ fn commit(
     };
     store.store_all_with(&drafts, blocks, also)?;
     Ok(())
+}
+
+/// Hands the bytes of a file to the thread that hashes and writes them.
+struct Feed {
+    parts: Sender<Option<Bytes>>,
+    /// The next part, which is not full.
+    open: BytesMut,
+    length: u64,
+    chunk: u64,
+    /// The memory of the chunks; none where they are not stored.
+    held: Option<Held>,
+}
+
+impl Feed {
+    async fn body<E: Display>(
+        &mut self,
+        first: Bytes,
+        mut body: impl Stream<Item = Result<Bytes, E>> + Unpin,
+        stall: Duration,
+        mut progress: impl FnMut(u64),
+    ) -> Result<(), AddError> {
+        let mut next_bytes = Some(first);
+        while let Some(mut bytes) = next_bytes {
+            self.count(bytes.len() as u64)?;
+            while !bytes.is_empty() {
+                if self.open.capacity() == 0 {
+                    self.open.reserve(PART_BYTES);
+                }
+                let missing = PART_BYTES - self.open.len();
+                self.open.extend_from_slice(&bytes.split_to(missing.min(bytes.len())));
+                // It hangs up before the end only with an error, which the caller sees then.
+                if self.open.len() == PART_BYTES && !self.send().await {
+                    return Ok(());
+                }
+            }
+            progress(self.length);
+            next_bytes = next(&mut body, stall).await?;
+        }
+        self.send().await;
+        Ok(())
+    }
+
+    /// Counts the chunks of the next bytes.
+    fn count(&mut self, bytes: u64) -> Result<(), AddError> {
+        let before = self.length / self.chunk;
+        self.length += bytes;
+        let leaves = self.length / self.chunk;
+        if leaves > MAX_LEAVES {
+            return Err(AddError::TooManyChunks);
+        }
+        match &mut self.held {
+            Some(held) if leaves > before => Ok(held.grow((leaves - before) * LEAF_BYTES)?),
+            _ => Ok(()),
+        }
+    }
+
+    async fn send(&mut self) -> bool {
+        let part = std::mem::take(&mut self.open).freeze();
+        self.parts.send(Some(part)).await.is_ok()
+    }
 }
 
 /// Writes or hashes the parts of a file; one that is none breaks it off.

@@ -35,10 +35,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     MIB,
-    store::{BlobLayout, Draft, DraftToStore, Error, Leaf, Store, Stored, SyncedDraft},
+    store::{BlobLayout, Draft, DraftToStore, Error, Leaf, ReadSeek, Store, Stored, SyncedDraft},
 };
-use chunker::DagChunker;
-pub use chunker::{FileOptions, HashOnly};
+pub use chunker::{DagChunker, FileOptions, HashOnly};
 pub use known::KnownBlob;
 use pieces::Pieces;
 use worker::Worker;
@@ -273,6 +272,11 @@ impl WrittenBlob {
         record: impl FnMut(&WriteTransaction, &Stored) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         self.draft.replace(stored, aliases, record)
+    }
+
+    /// Opens its bytes.
+    pub fn open(&self) -> Result<Box<dyn ReadSeek>, Error> {
+        self.draft.open()
     }
 
     /// The digest of its bytes by another algorithm.

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use ocipfs_node::Cid;
-use ocipfs_unixfs::DagNode;
+use ocipfs_unixfs::{DAG_CBOR, DagNode, links};
 
 use super::{CidPath, Content, Error, PinInfo, fetch::DagFetcher, store::index::Index};
 
@@ -60,7 +60,9 @@ impl Content {
     pub async fn fetch_all(&self, root: Cid, progress: &mut (dyn FnMut(u64) + Send)) -> Result<(), Error> {
         let (top, mut done) = (CidPath::from(root), 0);
         let mut fetcher = DagFetcher::new(self.clone(), &top);
-        fetcher.fetch_root().await?;
+        if root.codec() != DAG_CBOR {
+            fetcher.fetch_root().await?;
+        }
         let (mut waiting, mut seen) = (vec![root], HashSet::new());
         while let Some(cid) = waiting.pop() {
             if !seen.insert(cid) {
@@ -69,6 +71,11 @@ impl Content {
             if seen.len() > MAX_NODES {
                 let size = seen.len() as u64;
                 return Err(Error::TooLarge { at: top, size, limit: MAX_NODES as u64 });
+            }
+            if cid.codec() == DAG_CBOR {
+                let block = self.block(cid).await?;
+                waiting.extend(links(&cid, block)?);
+                continue;
             }
             let node = fetcher.fetch_below(&top, &cid).await?;
             let blocks = fetcher.take_fetched();

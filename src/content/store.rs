@@ -65,7 +65,7 @@ use ocipfs_oci::Digest;
 
 pub use blob_file::{BlobFile, Check};
 pub use database::Database;
-pub use draft::{Draft, DraftToStore, SyncedDraft};
+pub use draft::{Draft, DraftToStore, ReadSeek, SyncedDraft};
 pub use error::Error;
 pub use files::is_stored;
 pub use gc_guard::GcGuard;

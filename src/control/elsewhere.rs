@@ -41,7 +41,7 @@ pub async fn check(
 fn prints_references(request: &Request) -> bool {
     matches!(
         request,
-        Request::Image(ImageRequest::Import { .. } | ImageRequest::Tag { .. })
+        Request::Image(ImageRequest::Import { .. } | ImageRequest::Convert { .. } | ImageRequest::Tag { .. })
             | Request::Layer(LayerRequest::Add { .. } | LayerRequest::Index { .. })
     )
 }

@@ -1,6 +1,7 @@
 //! A node directory in use, and what commands ask of it: one file for each group of commands.
 
 mod bundle;
+mod convert;
 mod export;
 mod image;
 mod layer;

@@ -15,7 +15,7 @@ pub(super) use attachment::{Answer, Ask, Attached, AttachedBundle, AttachedLayer
 pub use bundle::{
     BundleImage, BundleReply, BundleRequest, Earlier, ExportedBundle, ImportedBundle, RequestedImage,
 };
-pub use image::{ExportedImage, ImageInfo, ImageReply, ImageRequest, InspectedImage};
+pub use image::{ExportedImage, ImageInfo, ImageReply, ImageRequest, ImportOptions, InspectedImage};
 pub use layer::{Added, AddedLayer, Inspected, LayerRequest, Source};
 pub(super) use name::{ConflictingWriter, FollowedRepository, ServedRoot};
 pub use name::{FollowedName, NameRequest, NameTarget, OwnName, Publication, Published};

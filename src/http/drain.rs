@@ -9,9 +9,9 @@ use axum::{
 use futures::StreamExt;
 
 /// Bytes of an unwanted body that are still read.
-const MAX_DRAIN_BYTES: usize = 64 << 20;
+pub const MAX_DRAIN_BYTES: usize = 64 << 20;
 /// And for so long.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Reads the rest of a body: most clients see no answer before they have sent all of it.
 pub async fn drain(headers: &HeaderMap, parts: &mut BodyDataStream) {

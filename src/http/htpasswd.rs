@@ -12,8 +12,8 @@ use std::{
 use ocipfs_oci::Digest;
 use tokio::sync::Semaphore;
 
-pub use table::Error;
-use table::{Stamp, UserTable};
+use table::UserTable;
+pub use table::{Error, Stamp};
 
 /// Logins that need no second look.
 const CACHE_ENTRIES: usize = 1_000;

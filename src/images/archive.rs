@@ -39,11 +39,12 @@ use crate::{
 
 pub use cosign::{stem_of, tag_stem};
 pub use folder::{ArchiveFolder, FolderFile};
+pub use input::{Decompressed, decompressed};
 pub use listing::{EarlyManifest, LAYERS, UNCHANGED};
 pub use name::{ArchivedName, IMAGE_NAME, REF_NAME, REPOSITORY, split, without_registry};
 pub use path::{blob_path, clean};
 pub use source::{ArchiveSource, ArchiveStream};
-pub use stage::{Compress, StagedBlob, put_as};
+pub use stage::{Compress, EncodedBlob, StagedBlob, put_as};
 
 use parts::ArchiveParts;
 
@@ -148,7 +149,7 @@ pub enum Error {
 
 impl Error {
     /// Tells an error of the store from one of reading.
-    fn of_io(what: &str, error: io::Error) -> Self {
+    pub fn of_io(what: &str, error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::UnexpectedEof => Self::Truncated(what.into()),
             _ => match error.downcast::<StoreError>() {

@@ -1,13 +1,15 @@
 //! Images of an archive become content that is kept here, in one of three forms.
 //!
 //! ```text
-//! archive::read ─► Images ─► named ─► layout | descriptor | dockerized ─► stored, then retained and announced
+//! archive::read ─► Images ─► (estargz) ─► named ─► layout | descriptor | dockerized ─► stored, then retained and announced
 //! ```
 
+mod attested;
 mod builder;
 mod called;
 mod descriptor;
 mod dockerized;
+mod estargz;
 mod layout;
 mod tag;
 #[cfg(test)]
@@ -96,6 +98,8 @@ pub struct Options {
     pub form: ImportFormat,
     /// Compression for uncompressed layers, if set.
     pub compress: Option<Compress>,
+    /// Whether layers become eStargz layers.
+    pub estargz: bool,
     /// The shape of the DAGs.
     pub profile: Profile,
     /// Name of the images; overrides the names in the archive.
@@ -163,9 +167,13 @@ fn make(
     options: &Options,
     progress: Box<dyn FnMut(u64) + Send>,
 ) -> Result<Prepared, Error> {
-    let Options { form, compress, profile, .. } = *options;
+    let Options { form, compress, estargz, profile, .. } = *options;
+    let compress = if estargz { Some(Compress::None) } else { compress };
     let reading = archive::Options { store: store.clone(), profile, compress, progress };
     let mut images = archive::read(source, reading)?;
+    if estargz {
+        estargz::convert(&store, profile, &mut images)?;
+    }
     let called = called(&mut images, options)?;
     let left_out = called.iter().filter(|image| !image.is_image).count();
     if form != ImportFormat::Layout && left_out > 0 {

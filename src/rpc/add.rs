@@ -12,10 +12,10 @@ use super::{
     args::Args,
     error::Error,
     reply::{self, Output},
-    upload::{Part, PartKind, UploadedForm},
+    upload::{Part, PartKind, PartStat, UploadedForm},
 };
-use crate::content::{Adder, Content, Root};
-use options::AddOptions;
+use crate::content::{Adder, Content, Metadata, Root};
+use options::{AddOptions, permissions};
 use tree::AddedTree;
 
 /// Bytes between two reports of progress.
@@ -53,10 +53,14 @@ pub async fn add(
     body: Body,
 ) -> Result<Response, Error> {
     let stall = rpc.content().stall_timeout();
-    let (options, upload) = UploadedForm::begin(AddOptions::parse(&args), &headers, body, stall).await?;
+    let (options, mut upload) = UploadedForm::begin(AddOptions::parse(&args), &headers, body, stall).await?;
     reply::stream(reply::Stream::Objects, &headers, |output| async move {
         let _turn = rpc.turn().await?;
-        Adding::new(rpc.content(), options, output).await.run(upload).await
+        let added = Adding::new(rpc.content(), options, output).await.run(&mut upload).await;
+        if added.is_err() {
+            upload.drain().await;
+        }
+        added
     })
     .await
 }
@@ -74,11 +78,11 @@ struct Adding {
 impl Adding {
     async fn new(content: &Content, options: AddOptions, output: Output) -> Self {
         let adder = content.adder(options.file, options.only_hash).await;
-        let (tree, untold) = (AddedTree::default(), Vec::new());
+        let (tree, untold) = (AddedTree::new(options.metadata(Metadata::default())), Vec::new());
         Self { content: content.clone(), options, adder, output, tree, untold }
     }
 
-    async fn run(mut self, mut upload: UploadedForm) -> Result<(), Error> {
+    async fn run(mut self, upload: &mut UploadedForm) -> Result<(), Error> {
         while let Some(part) = upload.next().await? {
             self.part(part).await?;
             if self.adder.is_committed() {
@@ -90,7 +94,8 @@ impl Adding {
         }
         let tree = std::mem::take(&mut self.tree);
         let mut told = Vec::new();
-        let roots = tree.build(&mut self.adder, self.options.wraps, &mut told).await?;
+        let wrapped = self.options.wraps.then(|| self.options.metadata(Metadata::default()));
+        let roots = tree.build(&mut self.adder, wrapped, &mut told).await?;
         self.untold.extend(told.into_iter().map(|(name, root)| AddedEntry::new(name, &root)));
         let pins = if self.options.pins { roots.iter().map(|root| root.cid).collect() } else { Vec::new() };
         self.adder.commit(pins, &self.options.pin_name).await?;
@@ -99,8 +104,14 @@ impl Adding {
 
     async fn part(&mut self, part: Part) -> Result<(), Error> {
         let path = part.path.clone();
+        let PartStat { mode, mtime } = part.stat;
+        let own = Metadata { mode: mode.map(permissions), mtime };
+        let metadata = self.options.metadata(own);
+        // Links have no mode.
+        let mode = metadata.mode.filter(|_| part.kind != PartKind::Link);
+        self.adder.set_metadata(Metadata { mode, ..metadata });
         let root = match part.kind {
-            PartKind::Directory => return self.tree.add_directory(&path),
+            PartKind::Directory => return self.tree.add_directory(&path, metadata),
             PartKind::Link => {
                 let target = part.target(self.content.stall_timeout()).await?;
                 self.adder.symlink(&target).await?

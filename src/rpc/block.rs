@@ -20,6 +20,8 @@ use crate::content::{HashFunction, hash_function};
 pub const MAX_BLOCK_BYTES: usize = 2 << 20;
 const RAW: u64 = 0x55;
 const DAG_PB: u64 = 0x70;
+/// The codec of DAG-CBOR.
+pub const DAG_CBOR: u64 = 0x71;
 
 /// Returns the bytes of a block.
 pub async fn get(State(rpc): State<Rpc>, args: Args) -> Result<Response, Error> {
@@ -107,10 +109,11 @@ impl Form {
         let is_v0 = args.text("format") == Some("v0");
         let codec = match args.text("format").or(args.text("cid-codec")) {
             Some("v0" | "protobuf" | "dag-pb") => DAG_PB,
+            Some("cbor" | "dag-cbor") => DAG_CBOR,
             None | Some("raw") => RAW,
             Some(other) => {
                 return Err(Error::client(format!(
-                    "codec {other:?} is not supported: expected raw or dag-pb"
+                    "codec {other:?} is not supported: expected raw, dag-pb or dag-cbor"
                 )));
             }
         };

@@ -1,44 +1,90 @@
-//! `dag/*`: whole DAGs of dag-pb and raw blocks, and archives of them.
+//! `dag/*`: whole DAGs of dag-pb, DAG-CBOR and raw blocks, and archives of them.
 
 mod import;
 mod json;
 
-use std::collections::HashSet;
+use std::{collections::HashSet, ops::Range};
 
-use axum::{extract::State, http::HeaderMap, response::Response};
+use axum::{Json, extract::State, http::HeaderMap, response::Response};
+use bytes::Bytes;
 use ocipfs_node::{Cid, car};
 use serde::Serialize;
+use serde_json::Value;
 
 use super::{
     Rpc,
     args::Args,
+    block::DAG_CBOR,
     bytes::whole,
     error::Error,
     path,
     reply::{self, Stream},
 };
-use crate::content::{Extent, Fields};
+use crate::content::{CborTarget, CidPath, Extent, Fields, cbor_resolve, dag_json};
 
 pub use import::import;
 
 /// Returns a node as DAG-JSON, or as it is.
 pub async fn get(State(rpc): State<Rpc>, args: Args) -> Result<Response, Error> {
-    let cid = path::resolve_cid(&rpc, args.one(0, "ref")?).await?;
-    let block = rpc.content().block(cid).await?;
+    let at = path::resolve(&rpc, args.one(0, "ref")?).await?;
+    let Node { cid, block, value, .. } = node(&rpc, at).await?;
     match args.text("output-codec") {
         None | Some("dag-json" | "json") => {
-            let fields = Fields::decode(&cid, block).map_err(Error::failed)?;
-            let mut text = json::node(&cid, &fields).to_string();
+            let mut text = match cid.codec() {
+                DAG_CBOR => dag_json(&block[value]).map_err(Error::failed)?,
+                _ => json::node(&cid, &Fields::decode(&cid, block).map_err(Error::failed)?).to_string(),
+            };
             text.push('\n');
             Ok(whole("text/plain", text.into()))
         }
+        Some("dag-cbor" | "cbor") if cid.codec() == DAG_CBOR => Ok(whole("text/plain", block.slice(value))),
         Some(_) if args.text("output-codec") == Some(codec_name(&cid)) => Ok(whole("text/plain", block)),
         Some(other) => Err(Error::failed(format!("cannot convert {} to {other:?}", codec_name(&cid)))),
     }
 }
 
 fn codec_name(cid: &Cid) -> &'static str {
-    if cid.codec() == 0x55 { "raw" } else { "dag-pb" }
+    match cid.codec() {
+        0x55 => "raw",
+        DAG_CBOR => "dag-cbor",
+        _ => "dag-pb",
+    }
+}
+
+/// A block, and what of it a path names: all of it, but for a value in DAG-CBOR.
+struct Node {
+    cid: Cid,
+    block: Bytes,
+    value: Range<usize>,
+    /// The names from the block to the value.
+    names: Vec<String>,
+}
+
+/// Follows a path, also through DAG-CBOR.
+async fn node(rpc: &Rpc, mut at: CidPath) -> Result<Node, Error> {
+    while at.root().codec() == DAG_CBOR {
+        let cid = *at.root();
+        let block = rpc.content().block(cid).await?;
+        match cbor_resolve(&block, at.names()).map_err(Error::failed)? {
+            CborTarget::Link(link, depth) => {
+                at = CidPath::from(link).below(at.names()[depth..].iter().map(String::as_str));
+            }
+            CborTarget::Value(value) => {
+                return Ok(Node { cid, block, value, names: at.names().to_vec() });
+            }
+        }
+    }
+    let cid = path::cid_of(rpc, &at).await?;
+    let block = rpc.content().block(cid).await?;
+    let value = 0..block.len();
+    Ok(Node { cid, block, value, names: Vec::new() })
+}
+
+/// Finds the block that a path leads to, and the rest of the path within it.
+pub async fn resolve(State(rpc): State<Rpc>, args: Args) -> Result<Json<Value>, Error> {
+    let at = path::resolve(&rpc, args.one(0, "ref")?).await?;
+    let Node { cid, names, .. } = node(&rpc, at).await?;
+    Ok(Json(serde_json::json!({ "Cid": json::link(&cid), "RemPath": names.join("/") })))
 }
 
 /// The size of a DAG.

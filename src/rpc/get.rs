@@ -1,7 +1,7 @@
 //! `get`: files and directories as a tar archive, or a file compressed.
 
 use std::{
-    io::{self, Read, Write},
+    io::{self, Write},
     time::SystemTime,
 };
 
@@ -10,7 +10,6 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue},
     response::Response,
 };
-use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
 use futures::future::BoxFuture;
 use tar::{Builder, EntryType, Header};
@@ -23,7 +22,7 @@ use super::{
     path,
     reply::{self, Output, Stream},
 };
-use crate::content::{CidPath, Content, EntryKind, Reader};
+use crate::content::{BlockingReader, CidPath, Content, EntryKind};
 
 /// Directories below each other.
 const MAX_DEPTH: usize = 64;
@@ -72,7 +71,7 @@ pub async fn get(State(rpc): State<Rpc>, args: Args, headers: HeaderMap) -> Resu
 
 /// Writes the bytes of a file.
 fn bare<W: Write>(content: &Content, at: &CidPath, mut to: W) -> io::Result<W> {
-    io::copy(&mut FileReader::open(content, at)?, &mut to)?;
+    io::copy(&mut open(content, at)?, &mut to)?;
     Ok(to)
 }
 
@@ -102,7 +101,7 @@ fn append<W: Write>(
         EntryKind::File => {
             header.set_size(entry.root.size);
             header.set_entry_type(EntryType::Regular);
-            tar.append_data(&mut header, name, FileReader::open(content, at)?)
+            tar.append_data(&mut header, name, open(content, at)?)
         }
         EntryKind::Link => {
             header.set_mode(0o777);
@@ -131,30 +130,8 @@ fn wait<T>(work: BoxFuture<'_, Result<T, crate::content::Error>>) -> io::Result<
     Handle::current().block_on(work).map_err(io::Error::other)
 }
 
-/// The bytes of a file, for what reads and does not wait.
-struct FileReader {
-    reader: Reader,
-    piece: Bytes,
-}
-
-impl FileReader {
-    fn open(content: &Content, at: &CidPath) -> io::Result<Self> {
-        Ok(Self { reader: wait(Box::pin(content.open_at(at)))?, piece: Bytes::new() })
-    }
-}
-
-impl Read for FileReader {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        while self.piece.is_empty() {
-            match Handle::current().block_on(self.reader.next()).transpose().map_err(io::Error::other)? {
-                Some(piece) => self.piece = piece,
-                None => return Ok(0),
-            }
-        }
-        let part = self.piece.split_to(into.len().min(self.piece.len()));
-        into[..part.len()].copy_from_slice(&part);
-        Ok(part.len())
-    }
+fn open(content: &Content, at: &CidPath) -> io::Result<BlockingReader> {
+    Ok(wait(Box::pin(content.open_at(at)))?.into())
 }
 
 /// Sends what is written, in pieces.

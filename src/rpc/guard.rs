@@ -1,11 +1,11 @@
-//! Refuses what a page in a browser sends, before anything is done for it, and clients that are not users.
+//! Refuses what a page in a browser sends, before anything is done for it, and clients that are neither users nor authorized.
 //!
 //! A page of any site can make a browser send a `POST` to loopback. The browser says so in `Origin`, or at least in
 //! `Referer` or by its `User-Agent`; where the name of the site resolves to loopback by now, `Host` has that name.
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, HeaderName, StatusCode, Uri, header},
+    http::{HeaderMap, HeaderName, StatusCode, Uri, header, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -29,9 +29,7 @@ pub async fn check(State(rpc): State<Rpc>, request: Request, next: Next) -> Resp
     if rpc.place.check(&parts).is_err() || is_of_page(&parts.headers) {
         return plain(StatusCode::FORBIDDEN, "403 - Forbidden");
     }
-    if let Some(users) = &rpc.options.users
-        && let Err(refusal) = admit(users, &parts.headers).await
-    {
+    if let Err(refusal) = admit(&rpc, &parts).await {
         return refusal;
     }
     let timeout = Args::parse(parts.uri.query().unwrap_or_default());
@@ -64,8 +62,27 @@ fn is_own(url: &str, headers: &HeaderMap) -> bool {
     host.is_some() && authority.as_deref() == host
 }
 
+/// Requires a secret that allows the command, or a user's password, where there are some.
+async fn admit(rpc: &Rpc, request: &Parts) -> Result<(), Response> {
+    if let Some(authorizations) = &rpc.options.authorizations {
+        authorizations.refresh().await;
+        let sent = request.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        if authorizations.allow(sent.unwrap_or_default(), request.uri.path()) {
+            return Ok(());
+        }
+    }
+    match (&rpc.options.users, &rpc.options.authorizations) {
+        (Some(users), _) => login(users, &request.headers).await,
+        (None, Some(_)) => Err(plain(
+            StatusCode::FORBIDDEN,
+            "403 - Forbidden: the authorization of the request does not allow this command",
+        )),
+        (None, None) => Ok(()),
+    }
+}
+
 /// Requires a user's password.
-async fn admit(users: &Users, headers: &HeaderMap) -> Result<(), Response> {
+async fn login(users: &Users, headers: &HeaderMap) -> Result<(), Response> {
     users.refresh().await;
     let sent = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let unauthorized = |message: &str| {

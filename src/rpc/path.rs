@@ -16,7 +16,11 @@ pub async fn resolve(rpc: &Rpc, text: &str) -> Result<CidPath, Error> {
 
 /// Finds the CID that a path leads to. A CID alone is not looked up.
 pub async fn resolve_cid(rpc: &Rpc, text: &str) -> Result<Cid, Error> {
-    let at = resolve(rpc, text).await?;
+    cid_of(rpc, &resolve(rpc, text).await?).await
+}
+
+/// Finds the CID that a path below a CID leads to.
+pub async fn cid_of(rpc: &Rpc, at: &CidPath) -> Result<Cid, Error> {
     match at.names() {
         [] => {
             if let Some(block) = at.inline_root() {
@@ -24,6 +28,6 @@ pub async fn resolve_cid(rpc: &Rpc, text: &str) -> Result<Cid, Error> {
             }
             Ok(*at.root())
         }
-        _ => Ok(rpc.content().entry(&at).await?.root.cid),
+        _ => Ok(rpc.content().entry(at).await?.root.cid),
     }
 }

@@ -16,7 +16,7 @@ use futures::Stream;
 use multer::{Field, Multipart};
 
 use super::error::Error;
-use crate::http::drain;
+use crate::http::{DRAIN_TIMEOUT, MAX_DRAIN_BYTES, drain};
 
 /// The names of a path, and the bytes of one.
 const MAX_DEPTH: usize = 64;
@@ -36,8 +36,35 @@ pub struct Part {
     pub path: Vec<String>,
     /// What it is.
     pub kind: PartKind,
+    /// Its mode in Go's notation, and its time, as the name of the field says them.
+    pub stat: PartStat,
     /// Its bytes.
     pub bytes: Field<'static>,
+}
+
+/// Mode and time of a part.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PartStat {
+    /// In Go's notation.
+    pub mode: Option<u32>,
+    /// Seconds since 1970, and nanoseconds.
+    pub mtime: Option<(i64, u32)>,
+}
+
+impl PartStat {
+    /// Reads them from the name of a field, `file?mode=0644&mtime=5`. As in Kubo, the time is 1970 where it is not said.
+    fn parse(field: &str) -> Self {
+        let Some((_, query)) = field.split_once('?') else { return Self::default() };
+        let text = |key: &str| {
+            let mut pairs = form_urlencoded::parse(query.as_bytes());
+            pairs.find(|(name, _)| name == key).map(|(_, value)| value.into_owned())
+        };
+        let mode = text("mode").and_then(|mode| u32::from_str_radix(&mode, 8).ok()).filter(|mode| *mode != 0);
+        let seconds = text("mtime").map_or(Some(0), |seconds| seconds.parse().ok());
+        let nanos =
+            text("mtime-nsecs").and_then(|nanos| nanos.parse().ok()).filter(|nanos| *nanos < 1_000_000_000);
+        Self { mode, mtime: seconds.map(|seconds| (seconds, nanos.unwrap_or_default())) }
+    }
 }
 
 /// Kind of a part.
@@ -69,6 +96,22 @@ impl UploadedForm {
         }
     }
 
+    /// Reads the rest of a body whose parts were refused: most clients see no answer before they have sent all of it.
+    pub async fn drain(&mut self) {
+        let read = async {
+            let mut left = MAX_DRAIN_BYTES;
+            while let Ok(Some(mut part)) = self.parts.next_field().await {
+                while let Ok(Some(bytes)) = part.chunk().await {
+                    left = left.saturating_sub(bytes.len());
+                    if left == 0 {
+                        return;
+                    }
+                }
+            }
+        };
+        let _ = tokio::time::timeout(DRAIN_TIMEOUT, read).await;
+    }
+
     /// Returns the next part; none at the end.
     pub async fn next(&mut self) -> Result<Option<Part>, Error> {
         let next = tokio::time::timeout(self.stall, self.parts.next_field()).await;
@@ -82,7 +125,8 @@ impl UploadedForm {
             _ => PartKind::File,
         };
         let path = parse_path(bytes.file_name().unwrap_or_default())?;
-        Ok(Some(Part { path, kind, bytes }))
+        let stat = PartStat::parse(bytes.name().unwrap_or_default());
+        Ok(Some(Part { path, kind, stat, bytes }))
     }
 }
 
@@ -178,6 +222,19 @@ impl Stream for Paced {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn mode_and_time_of_a_part_are_in_the_name_of_its_field() {
+        for (field, mode, mtime) in [
+            ("file", None, None),
+            ("file?mode=0644&mtime=5&mtime-nsecs=7", Some(0o644), Some((5, 7))),
+            ("file?mtime=-5", None, Some((-5, 0))),
+            ("file?mode=020000000755", Some(1 << 31 | 0o755), Some((0, 0))),
+            ("file?mode=9&mtime=x", None, None),
+        ] {
+            assert_eq!(PartStat::parse(field), PartStat { mode, mtime }, "{field}");
+        }
+    }
 
     #[test]
     fn the_path_of_a_part_is_unescaped_and_never_leads_upwards() {

@@ -3,6 +3,7 @@
 mod attached;
 pub mod bundles;
 mod clients;
+mod estargz;
 mod hostile;
 mod loaded;
 mod tools;
@@ -32,6 +33,7 @@ pub fn trials() -> Vec<Trial> {
     all.extend(bundles::trials());
     all.extend(attached::trials());
     all.extend(clients::trials());
+    all.extend(estargz::trials());
     all.extend(hostile::trials());
     all.extend(loaded::trials());
     all.extend(tools::trials());

@@ -17,9 +17,10 @@ mod building;
 mod encrypted;
 mod lazy;
 mod pushing;
+mod starting;
 
 pub fn trials() -> Vec<Trial> {
-    [pushing::trials(), building::trials(), encrypted::trials(), lazy::trials()]
+    [pushing::trials(), building::trials(), encrypted::trials(), lazy::trials(), starting::trials()]
         .into_iter()
         .flatten()
         .collect()
@@ -73,6 +74,13 @@ fn push(nerdctl: &Nerdctl, flags: &[&str], image: &str) -> String {
     let cid = said.trim();
     assert!(cid.starts_with("bafkrei"), "{said}");
     cid.to_owned()
+}
+
+/// Pushes the image `trial:1` to the registry of a node.
+fn push_to(nerdctl: &Nerdctl, node: &Serve, name: &str) {
+    let pushed = format!("{}/{name}", node.registry());
+    nerdctl.run(&["tag", "trial:1", &pushed]).unwrap();
+    nerdctl.run(&["push", "-q", &pushed]).unwrap();
 }
 
 /// The bytes of a file of the image, which gzip makes no shorter: splitmix64.

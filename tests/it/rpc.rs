@@ -12,12 +12,16 @@ use serde_json::Value;
 use crate::harness::Serve;
 
 mod clients;
+mod cluster;
 mod commands;
 mod kubo;
 mod wire;
 
 pub fn trials() -> Vec<Trial> {
-    [wire::trials(), commands::trials(), clients::trials(), kubo::trials()].into_iter().flatten().collect()
+    [wire::trials(), commands::trials(), clients::trials(), cluster::trials(), kubo::trials()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// A node with its RPC on a free port.
@@ -80,8 +84,8 @@ impl Rpc {
         error["Message"].as_str().unwrap().to_owned()
     }
 
-    /// Sends parts, each with its file name and its media type, and returns the objects of the answer.
-    async fn upload(&self, command: &str, parts: &[(&str, &str, &[u8])]) -> Vec<Value> {
+    /// Sends parts, each with its file name and its media type.
+    async fn send(&self, command: &str, parts: &[(&str, &str, &[u8])]) -> Response {
         let mut body = Vec::new();
         for (name, media_type, bytes) in parts {
             let head = format!(
@@ -94,7 +98,12 @@ impl Rpc {
         body.extend_from_slice(b"--boundary--\r\n");
         let request = self.client.post(format!("{}/api/v0/{command}", self.url()));
         let request = request.header("content-type", "multipart/form-data; boundary=boundary").body(body);
-        let answer = request.send().await.expect("an answer");
+        request.send().await.expect("an answer")
+    }
+
+    /// Sends parts, and returns the objects of the answer.
+    async fn upload(&self, command: &str, parts: &[(&str, &str, &[u8])]) -> Vec<Value> {
+        let answer = self.send(command, parts).await;
         let status = answer.status();
         let text = answer.text().await.expect("a body");
         assert!(status.is_success(), "{command}: {status}: {text}");

@@ -38,6 +38,8 @@ pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json"
 pub const DOCKER_LAYER_TAR: &str = "application/vnd.docker.image.rootfs.diff.tar";
 /// A Docker layer, compressed with gzip.
 pub const DOCKER_LAYER_TAR_GZIP: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+/// A Docker layer that is fetched from its `urls`, uncompressed.
+pub const DOCKER_FOREIGN_TAR: &str = "application/vnd.docker.image.rootfs.foreign.diff.tar";
 /// A Docker layer that is fetched from its `urls`, compressed with gzip.
 pub const DOCKER_FOREIGN_TAR_GZIP: &str = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
 /// A layer manifest of ocipfs: one layer, named by a CID.
@@ -94,6 +96,20 @@ impl MediaType {
         // By prefix, since compressions and `+encrypted` are suffixes and more may come.
         self.0.starts_with("application/vnd.oci.image.layer.")
             || self.0.starts_with("application/vnd.docker.image.rootfs.")
+    }
+
+    /// Returns the type that OCI has for what Docker calls so; any other type as it is.
+    pub fn to_oci(&self) -> Self {
+        Self::from_static(match self.as_str() {
+            DOCKER_MANIFEST_LIST => OCI_INDEX,
+            DOCKER_MANIFEST => OCI_MANIFEST,
+            DOCKER_CONFIG => OCI_CONFIG,
+            DOCKER_LAYER_TAR => OCI_LAYER_TAR,
+            DOCKER_LAYER_TAR_GZIP => OCI_LAYER_TAR_GZIP,
+            DOCKER_FOREIGN_TAR => OCI_NONDISTRIBUTABLE_TAR,
+            DOCKER_FOREIGN_TAR_GZIP => OCI_NONDISTRIBUTABLE_TAR_GZIP,
+            _ => return self.clone(),
+        })
     }
 
     /// Returns whether this is a list of manifests, of OCI or Docker.

@@ -155,18 +155,6 @@ impl DagNode {
     }
 }
 
-/// Returns the CIDs that a block links to, in their order; none for a codec without links. A dag-pb node need not be UnixFS.
-///
-/// # Errors
-/// Fails if a dag-pb node is invalid.
-pub fn links(cid: &Cid, block: Bytes) -> Result<Vec<Cid>, Error> {
-    if cid.codec() != DAG_PB {
-        return Ok(Vec::new());
-    }
-    let node = inline::decode(block).map_err(|why| Error::Invalid { cid: *cid, why })?;
-    Ok(node.links.into_iter().map(|link| link.cid).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use ipld_dagpb::PbNode;
@@ -241,17 +229,6 @@ mod tests {
         }
     }
 
-    #[test]
-    fn links_of_a_node_without_unixfs_data_are_read() {
-        let cids = |block: Vec<u8>, codec| {
-            links(&Cid::new_v1(codec, Code::Sha2_256.digest(&block)), block.into()).map_err(|_| ())
-        };
-        let node = PbNode { links: vec![link(2), link(1), link(2)], data: None }.into_bytes();
-        assert_eq!(cids(node.to_vec(), DAG_PB), Ok([2, 1, 2].map(|n| link(n).cid).to_vec()));
-        assert_eq!(cids(node.to_vec(), RAW), Ok(vec![]));
-        assert_eq!(cids(b"no node".to_vec(), DAG_PB), Err(()));
-    }
-
     fn file_data_overflowing() -> Vec<u8> {
         let mut out = vec![1 << 3, FILE as u8];
         for _ in 0..2 {
@@ -288,7 +265,7 @@ mod tests {
             if let Ok(node) = DagNode::decode(&cid, block.clone().into()) {
                 let _ = (node.kind(), node.size(), node.entries(), node.next());
             }
-            let _ = super::links(&cid, block.into());
+            let _ = crate::links(&cid, block.into());
         }
     }
 }

@@ -8,6 +8,7 @@ use ocipfs_block::{Block, Cid, inline_cid};
 use super::{
     dag_node::{DAG_PB, RAW},
     data,
+    metadata::Metadata,
     root::{Root, link},
 };
 
@@ -33,8 +34,12 @@ pub struct DagOptions {
     pub max_links: usize,
     /// Blocks of at most so many bytes are carried by their CIDs; at most 64.
     pub inline: Option<usize>,
+    /// Whether files are trickle DAGs: first leaves below the root, then four subtrees of each depth.
+    pub trickle: bool,
     /// The measure of directories.
     pub directory_size: DirectorySize,
+    /// Mode and time that the roots of files, directories and links get.
+    pub metadata: Metadata,
 }
 
 impl DagOptions {
@@ -104,7 +109,28 @@ impl DagOptions {
     /// Returns a symbolic link, and its block.
     pub fn symlink(&self, target: &str) -> (Root, Block) {
         let block = self.dag_pb(PbNode { links: Vec::new(), data: Some(data::symlink_data(target).into()) });
-        (Root { cid: block.cid, size: 0, dag_size: block.data.len() as u64 }, block)
+        self.with_metadata(Root { cid: block.cid, size: 0, dag_size: block.data.len() as u64 }, block)
+    }
+
+    /// Writes a root again with the metadata of these options; what is no dag-pb node stays.
+    fn with_metadata(&self, root: Root, block: Block) -> (Root, Block) {
+        let is_node = root.cid.codec() == DAG_PB && !self.metadata.is_empty();
+        let node = PbNode::from_bytes(block.data.clone()).ok().filter(|_| is_node);
+        let Some(PbNode { links, data: Some(data) }) = node else { return (root, block) };
+        let mut data = Vec::from(data);
+        self.metadata.append_to(&mut data);
+        let made = self.dag_pb(PbNode { links, data: Some(data.into()) });
+        let dag_size = root.dag_size - block.data.len() as u64 + made.data.len() as u64;
+        (Root { cid: made.cid, dag_size, ..root }, made)
+    }
+
+    /// Writes the root among these blocks again with the metadata of these options.
+    pub(crate) fn finish(&self, root: Root, mut blocks: Vec<Block>) -> (Root, Vec<Block>) {
+        let mut made = root;
+        if let Some(block) = blocks.iter_mut().find(|block| block.cid == root.cid) {
+            (made, *block) = self.with_metadata(root, block.clone());
+        }
+        (made, blocks)
     }
 
     /// Returns a directory of one file, and its block.

@@ -61,7 +61,8 @@ impl DagOptions {
         let missing = |cid: &Cid| Err::<Bytes, Error>(Error::Missing(*cid));
         let mut editor = DirectoryEditor::new(self, &missing);
         let root = editor.put_directory(entries);
-        Document { root, blocks: editor.added }
+        let (root, blocks) = self.finish(root, editor.added);
+        Document { root, blocks }
     }
 }
 

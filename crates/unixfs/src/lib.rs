@@ -14,7 +14,9 @@
 //!   dag_options    DagOptions           the parameters of nodes, and the blocks that follow from them
 //!   dag_node       DagNode              a decoded block
 //!   inline                              links to blocks that their CIDs carry
+//!   metadata                            modes and times, which roots have
 //!   data, hamt                          the `Data` message; the slots of names in a sharded directory
+//!   links, dag_cbor                     what any block links to, also one that is not of UnixFS
 //! ```
 //!
 //! Everything is pure: blocks go in and come out as values, and code that needs a block of an existing DAG takes a
@@ -25,6 +27,7 @@
 mod build;
 mod chunked;
 mod chunker;
+mod dag_cbor;
 mod dag_node;
 mod dag_options;
 mod data;
@@ -34,6 +37,7 @@ mod error;
 pub mod hamt;
 mod inline;
 mod links;
+mod metadata;
 mod path;
 mod profile;
 mod replaced;
@@ -44,15 +48,17 @@ mod tests;
 
 pub use build::Builder;
 pub use chunked::{Edit, Edited, EntryFormat, EntryKey, ReadEntry};
-pub use chunker::{Chunker, Chunks, MAX_CHUNK_BYTES};
-pub use dag_node::{Child, DAG_PB, DagNode, RAW, links};
+pub use chunker::{Chunker, Chunks, MAX_CHUNK_BYTES, RabinSizes};
+pub use dag_cbor::{CborTarget, DAG_CBOR, cbor_resolve, dag_json};
+pub use dag_node::{Child, DAG_PB, DagNode, RAW};
 pub use dag_options::{DagOptions, DirectorySize, hash_function};
 pub use data::leaf_frame;
 pub use directory::{Changed, Changes, Entries, entry_names, lookup};
 pub use document::Document;
 pub use error::Error;
 pub use inline::inlined;
-pub use links::{Fields, Link, symlink_target};
+pub use links::{Fields, Link, links, symlink_target};
+pub use metadata::Metadata;
 pub use multihash_codetable::Code as HashFunction;
 pub use ocipfs_block::{Block, Cid};
 pub use path::{CidPath, PathError};

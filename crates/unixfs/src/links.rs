@@ -4,24 +4,25 @@ use bytes::Bytes;
 use ocipfs_block::Cid;
 
 use super::{
+    dag_cbor::{DAG_CBOR, cbor_links},
     dag_node::{DAG_PB, RAW},
     data::{Data, SYMLINK},
     inline,
 };
 use crate::Error;
 
-/// A link of a dag-pb node.
+/// A link of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
-    /// Its name, empty in files.
+    /// Its name, empty in files and in DAG-CBOR.
     pub name: String,
     /// Where it leads.
     pub cid: Cid,
-    /// The bytes of the blocks behind it, as it declares them.
+    /// The bytes of the blocks behind it, as it declares them; in DAG-CBOR it does not.
     pub size: u64,
 }
 
-/// The fields of a dag-pb node, or the bytes of a raw block without links.
+/// The fields of a dag-pb node, the bytes of a raw block without links, or the links of DAG-CBOR.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fields {
     /// Its data; none of a node without.
@@ -34,7 +35,7 @@ impl Fields {
     /// Decodes a block, which need not be of UnixFS.
     ///
     /// # Errors
-    /// Fails if the block is neither raw nor dag-pb.
+    /// Fails if the block is neither raw, dag-pb nor DAG-CBOR, or invalid.
     pub fn decode(cid: &Cid, block: Bytes) -> Result<Self, Error> {
         let invalid = |why: String| Error::Invalid { cid: *cid, why };
         match cid.codec() {
@@ -48,8 +49,24 @@ impl Fields {
                 });
                 Ok(Self { data: node.data, links: links.collect() })
             }
-            other => Err(invalid(format!("codec 0x{other:x} is neither raw nor dag-pb"))),
+            DAG_CBOR => {
+                let links = cbor_links(&block).map_err(invalid)?.into_iter();
+                let links = links.map(|cid| Link { name: String::new(), cid, size: 0 });
+                Ok(Self { data: None, links: links.collect() })
+            }
+            other => Err(invalid(format!("codec 0x{other:x} is neither raw, dag-pb nor dag-cbor"))),
         }
+    }
+}
+
+/// Returns the CIDs that a block links to, in their order; none for a codec without links. A dag-pb node need not be UnixFS.
+///
+/// # Errors
+/// Fails if a dag-pb node or DAG-CBOR is invalid.
+pub fn links(cid: &Cid, block: Bytes) -> Result<Vec<Cid>, Error> {
+    match cid.codec() {
+        DAG_PB | DAG_CBOR => Ok(Fields::decode(cid, block)?.links.into_iter().map(|link| link.cid).collect()),
+        _ => Ok(Vec::new()),
     }
 }
 
@@ -68,6 +85,9 @@ pub fn symlink_target(cid: &Cid, block: Bytes) -> Result<Option<Bytes>, Error> {
 
 #[cfg(test)]
 mod tests {
+    use ipld_dagpb::{PbLink, PbNode};
+    use multihash_codetable::{Code, MultihashDigest};
+
     use super::*;
     use crate::Profile;
 
@@ -82,7 +102,22 @@ mod tests {
         let (directory, block) = options.directory("x", &leaf);
         let fields = Fields::decode(&directory.cid, block.data).unwrap();
         assert_eq!(fields.links, [Link { name: "x".into(), cid: leaf.cid, size: leaf.dag_size }]);
-        let other = Cid::new_v1(0x71, *leaf.cid.hash());
+        let other = Cid::new_v1(0x72, *leaf.cid.hash());
         assert!(Fields::decode(&other, Bytes::new()).is_err());
+    }
+
+    #[test]
+    fn links_of_a_node_without_unixfs_data_are_read() {
+        let cids = |block: Vec<u8>, codec| {
+            links(&Cid::new_v1(codec, Code::Sha2_256.digest(&block)), block.into()).map_err(|_| ())
+        };
+        let cid = |n: u8| Cid::new_v1(RAW, Code::Sha2_256.digest(&[n]));
+        let link = |n: u8| PbLink { cid: cid(n), name: Some(String::new()), size: Some(1) };
+        let node = PbNode { links: vec![link(2), link(1), link(2)], data: None }.into_bytes();
+        assert_eq!(cids(node.to_vec(), DAG_PB), Ok([2, 1, 2].map(cid).to_vec()));
+        assert_eq!(cids(node.to_vec(), RAW), Ok(vec![]));
+        assert_eq!(cids(b"no node".to_vec(), DAG_PB), Err(()));
+        assert_eq!(cids(b"\xf6".to_vec(), DAG_CBOR), Ok(vec![]));
+        assert_eq!(cids(b"\xff".to_vec(), DAG_CBOR), Err(()));
     }
 }

@@ -7,9 +7,12 @@ use multihash_codetable::Code;
 use ocipfs_block::Block;
 use serde::Deserialize;
 
-use super::dag_options::{DagOptions, DirectorySize};
 pub use super::root::Root;
 pub(crate) use super::root::link;
+use super::{
+    dag_options::{DagOptions, DirectorySize},
+    metadata::Metadata,
+};
 
 /// The shape of a DAG: two nodes that agree on it give the same bytes the same CID.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -20,6 +23,8 @@ pub enum Profile {
     UnixfsV1,
     /// `legacy`: CIDv0, dag-pb leaves of 256 KiB, 174 links a node.
     Legacy,
+    /// `kubo-cid-v1`: CIDv1, raw leaves of 256 KiB, 174 links a node, as `ipfs add --cid-version 1` and nerdctl write.
+    KuboCidV1,
 }
 
 impl FromStr for Profile {
@@ -29,7 +34,10 @@ impl FromStr for Profile {
         match text {
             "unixfs-v1-2025" => Ok(Self::UnixfsV1),
             "legacy" => Ok(Self::Legacy),
-            _ => Err(format!("unknown profile {text:?}: expected `unixfs-v1-2025` or `legacy`")),
+            "kubo-cid-v1" => Ok(Self::KuboCidV1),
+            _ => {
+                Err(format!("unknown profile {text:?}: expected `unixfs-v1-2025`, `legacy` or `kubo-cid-v1`"))
+            }
         }
     }
 }
@@ -48,6 +56,7 @@ impl Profile {
         match self {
             Self::UnixfsV1 => "unixfs-v1-2025",
             Self::Legacy => "legacy",
+            Self::KuboCidV1 => "kubo-cid-v1",
         }
     }
 
@@ -55,13 +64,13 @@ impl Profile {
     pub fn chunk(self) -> usize {
         match self {
             Self::UnixfsV1 => 1 << 20,
-            Self::Legacy => 256 << 10,
+            Self::Legacy | Self::KuboCidV1 => 256 << 10,
         }
     }
 
     /// Returns the options of the nodes.
     pub fn options(self) -> DagOptions {
-        let (hash, inline) = (Code::Sha2_256, None);
+        let (hash, inline, metadata) = (Code::Sha2_256, None, Metadata::default());
         match self {
             Self::UnixfsV1 => DagOptions {
                 cid_v0: false,
@@ -69,7 +78,9 @@ impl Profile {
                 raw_leaves: true,
                 max_links: 1024,
                 inline,
+                trickle: false,
                 directory_size: DirectorySize::Block,
+                metadata,
             },
             Self::Legacy => DagOptions {
                 cid_v0: true,
@@ -77,7 +88,19 @@ impl Profile {
                 raw_leaves: false,
                 max_links: 174,
                 inline,
+                trickle: false,
                 directory_size: DirectorySize::Links,
+                metadata,
+            },
+            Self::KuboCidV1 => DagOptions {
+                cid_v0: false,
+                hash,
+                raw_leaves: true,
+                max_links: 174,
+                inline,
+                trickle: false,
+                directory_size: DirectorySize::Links,
+                metadata,
             },
         }
     }

@@ -12,7 +12,7 @@ use crate::{
     },
     control::{Failure, Instance},
     http::Users,
-    rpc::{self, ApiFile},
+    rpc::{self, ApiFile, Authorizations},
 };
 
 /// The listener of the RPC, before there is something to serve.
@@ -20,6 +20,7 @@ pub struct BoundRpc {
     listener: TcpListener,
     address: SocketAddr,
     users: Option<Users>,
+    authorizations: Option<Authorizations>,
     /// Directories that get a file `api`.
     dirs: Vec<PathBuf>,
 }
@@ -27,8 +28,11 @@ pub struct BoundRpc {
 /// Binds the address, if there is one. Other machines reach it only where it has users.
 pub async fn bind(settings: &Settings) -> Result<Option<BoundRpc>, Exit> {
     let Some(address) = settings.rpc_listen() else {
-        let unused =
-            [settings.rpc_htpasswd().map(|_| "--rpc-htpasswd"), settings.ipfs_path().map(|_| "--ipfs-path")];
+        let unused = [
+            settings.rpc_htpasswd().map(|_| "--rpc-htpasswd"),
+            settings.rpc_authorizations().map(|_| "--rpc-authorizations"),
+            settings.ipfs_path().map(|_| "--ipfs-path"),
+        ];
         return match unused.into_iter().flatten().next() {
             Some(flag) => Err(usage(
                 format!("{flag} needs --rpc-listen"),
@@ -39,10 +43,14 @@ pub async fn bind(settings: &Settings) -> Result<Option<BoundRpc>, Exit> {
     };
     let hint = "`htpasswd -B -c FILE NAME` makes such a file";
     let users = settings.rpc_htpasswd().map(Users::read).transpose().map_err(|error| usage(error, hint))?;
-    if users.is_none() && !address.ip().to_canonical().is_loopback() {
+    let hint = "it holds what `ipfs config API.Authorizations` prints: {\"NAME\": {\"AuthSecret\": \"bearer:TOKEN\", \"AllowedPaths\": [\"/api/v0\"]}}";
+    let authorizations = settings.rpc_authorizations().map(Authorizations::read).transpose();
+    let authorizations = authorizations.map_err(|error| usage(error, hint))?;
+    if users.is_none() && authorizations.is_none() && !address.ip().to_canonical().is_loopback() {
         let message =
             format!("--rpc-listen {address} is reachable from other machines, and the RPC has no users");
-        return Err(usage(message, "listen on 127.0.0.1, or name a file of users with --rpc-htpasswd FILE"));
+        let hint = "listen on 127.0.0.1, or name a file of users with --rpc-htpasswd FILE or --rpc-authorizations FILE";
+        return Err(usage(message, hint));
     }
     let listener = TcpListener::bind(address).await.map_err(|error| {
         Failure::new(format!("cannot listen on {address} for the RPC: {error}"))
@@ -50,7 +58,7 @@ pub async fn bind(settings: &Settings) -> Result<Option<BoundRpc>, Exit> {
     })?;
     let address = listener.local_addr().map_err(Failure::new)?;
     let dirs = [settings.data_dir()].into_iter().chain(settings.ipfs_path().map(Into::into)).collect();
-    Ok(Some(BoundRpc { listener, address, users, dirs }))
+    Ok(Some(BoundRpc { listener, address, users, authorizations, dirs }))
 }
 
 impl BoundRpc {
@@ -61,7 +69,7 @@ impl BoundRpc {
         settings: &Settings,
         stop: CancellationToken,
     ) -> Result<JoinHandle<()>, Failure> {
-        let Self { listener, address, users, dirs } = self;
+        let Self { listener, address, users, authorizations, dirs } = self;
         let write = |dir: &PathBuf| {
             let written = ApiFile::write(dir, address);
             written
@@ -72,6 +80,7 @@ impl BoundRpc {
             resolver: instance.resolver().clone(),
             publisher: instance.publisher().clone(),
             users,
+            authorizations,
             data_dir: settings.data_dir(),
         };
         tracing::info!(%address, "serving the RPC API of Kubo");

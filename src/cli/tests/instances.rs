@@ -208,6 +208,8 @@ fn tree_errors(text: &mut String) {
     instances!(text, content::AddError,
         E::Body(_) => E::Body(why()),
         E::TooManyChunks => E::TooManyChunks,
+        E::TooMuchMemory => E::TooMuchMemory,
+        E::Busy => E::Busy,
         E::Content(_) => E::Content(content::Error::Full),
     );
 }

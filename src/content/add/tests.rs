@@ -1,6 +1,6 @@
 use futures::stream;
 use ocipfs_node::Node;
-use ocipfs_unixfs::{DirectorySize, HashFunction};
+use ocipfs_unixfs::{Chunker, DirectorySize, HashFunction};
 
 use super::*;
 use crate::content::{Origin, Settings};
@@ -15,7 +15,9 @@ fn kubo() -> FileOptions {
             raw_leaves: false,
             max_links: 174,
             inline: None,
+            trickle: false,
             directory_size: DirectorySize::Links,
+            metadata: Metadata::default(),
         },
     }
 }

@@ -32,11 +32,13 @@ struct LeafTree {
     leaves: Vec<Leaf>,
     nodes: Vec<Block>,
     offset: u64,
+    has_metadata: bool,
 }
 
 impl DagChunker {
     pub fn new(options: FileOptions) -> Self {
-        let tree = LeafTree { builder: Builder::new(options.dag), leaves: vec![], nodes: vec![], offset: 0 };
+        let (builder, has_metadata) = (Builder::new(options.dag), !options.dag.metadata.is_empty());
+        let tree = LeafTree { builder, leaves: vec![], nodes: vec![], offset: 0, has_metadata };
         Self { chunks: Chunks::new(options.chunker), tree }
     }
 
@@ -49,6 +51,10 @@ impl DagChunker {
         let Self { chunks, mut tree } = self;
         chunks.finish(|chunk| tree.push(chunk));
         let (root, last) = tree.builder.finish();
+        // With metadata the only leaf is no window of the file, but a block of its own.
+        if tree.has_metadata && tree.leaves.len() == 1 {
+            tree.leaves.clear();
+        }
         tree.nodes.extend(last);
         (root, BlobLayout { root: root.cid, leaves: tree.leaves, nodes: tree.nodes })
     }

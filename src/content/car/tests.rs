@@ -31,13 +31,13 @@ impl Served {
     }
 
     async fn resolve(&self, path: &str, scope: Scope) -> ResolvedPath {
-        self.content.resolve_shared(&path.parse().unwrap(), scope, &CarRoom::default()).await.unwrap()
+        self.content.resolve_shared(&path.parse().unwrap(), scope, &CarRoom::new(16 << 20)).await.unwrap()
     }
 
     async fn car(&self, path: &str, scope: Scope, duplicates: bool) -> Result<Vec<Cid>, Error> {
         let ResolvedPath::Found(found) = self.resolve(path, scope).await else { panic!("{path} is absent") };
         let end = found.end.cid;
-        let car = self.content.car(found, CarOptions { scope, duplicates }, &CarRoom::default()).unwrap();
+        let car = self.content.car(found, CarOptions { scope, duplicates }, &CarRoom::new(16 << 20)).unwrap();
         let bytes: Vec<Bytes> = car.into_stream_logged().try_collect().await?;
         let mut bytes = Bytes::from(bytes.concat());
         let header = take(&mut bytes);
@@ -157,7 +157,7 @@ async fn entity_of_a_sharded_directory_is_all_its_shards_and_none_of_its_files()
         assert!(path[1..path.len() - 1].iter().all(|cid| shards.contains(cid)));
     }
     let other = format!("{top}/other").parse().unwrap();
-    let missing = served.content.resolve_shared(&other, Scope::All, &CarRoom::default()).await;
+    let missing = served.content.resolve_shared(&other, Scope::All, &CarRoom::new(16 << 20)).await;
     assert!(matches!(missing, Err(Error::NoEntry { .. })));
 }
 
@@ -200,7 +200,7 @@ async fn car_with_a_missing_block_ends_with_an_error_after_the_blocks_before_it(
     assert!(served.car(&path, span(0, Some(19)), false).await.is_ok());
     let ResolvedPath::Found(found) = served.resolve(&path, Scope::All).await else { panic!("it is here") };
     let options = CarOptions { scope: Scope::All, duplicates: false };
-    let car = served.content.car(found, options, &CarRoom::default()).unwrap();
+    let car = served.content.car(found, options, &CarRoom::new(16 << 20)).unwrap();
     let parts: Vec<_> = futures::StreamExt::collect(car.into_stream_logged()).await;
     assert_eq!(parts.iter().filter(|part| part.is_ok()).count(), 1 + 2 * 7);
     assert!(parts.last().unwrap().is_err());
@@ -219,9 +219,9 @@ async fn a_block_that_peers_may_not_get_is_absent() {
     assert!(content.is_here(&pushed).await.unwrap());
     let at: CidPath = pushed.into();
     assert_eq!(content.shared_length(&at).await.unwrap(), None);
-    assert!(matches!(content.read_shared(&at, &CarRoom::default()).await.unwrap(), SharedBlock::Absent));
+    assert!(matches!(content.read_shared(&at, &CarRoom::new(16 << 20)).await.unwrap(), SharedBlock::Absent));
     assert!(matches!(
-        content.resolve_shared(&at, Scope::All, &CarRoom::default()).await.unwrap(),
+        content.resolve_shared(&at, Scope::All, &CarRoom::new(16 << 20)).await.unwrap(),
         ResolvedPath::Absent
     ));
 }
@@ -230,7 +230,7 @@ async fn a_block_that_peers_may_not_get_is_absent() {
 async fn blocks_and_cars_are_refused_while_slow_clients_hold_all_room() {
     let block = raw(&vec![7; 2 << 20]);
     let served = Served::new(std::slice::from_ref(&block));
-    let (room, at) = (CarRoom::default(), CidPath::from(block.cid));
+    let (room, at) = (CarRoom::new(16 << 20), CidPath::from(block.cid));
     let mut held = Vec::new();
     loop {
         match served.content.read_shared(&at, &room).await.unwrap() {

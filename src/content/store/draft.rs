@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, Seek, SeekFrom, Write},
+    io::{self, Cursor, Read, Seek, SeekFrom, Write},
     os::unix::fs::FileExt,
     sync::{
         Arc, PoisonError,
@@ -262,7 +262,21 @@ impl Draft {
     }
 }
 
+/// What is read from any place.
+pub trait ReadSeek: Read + Seek + Send {}
+
+impl<T: Read + Seek + Send> ReadSeek for T {}
+
 impl SyncedDraft {
+    /// Opens its bytes.
+    pub fn open(&self) -> Result<Box<dyn ReadSeek>, Error> {
+        if !self.0.has_file() {
+            return Ok(Box::new(Cursor::new(self.0.small.clone())));
+        }
+        let path = self.0.store.0.disk.incoming(self.0.id);
+        Ok(Box::new(File::open(&path).map_err(Error::at(&path))?))
+    }
+
     /// Hands over all of its bytes, piece by piece.
     pub fn replay(&self, to: impl FnMut(&[u8])) -> Result<(), Error> {
         self.0.replay(to)

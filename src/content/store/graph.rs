@@ -11,7 +11,7 @@ use super::{
     layout::BlockPlace,
     tables::{self, BLOCKS, FILES, Hash, PARTIAL, ROOTS, SHARED, STORED, USED},
 };
-use ocipfs_unixfs::{DAG_PB, links};
+use ocipfs_unixfs::{DAG_CBOR, DAG_PB, links};
 
 /// A stored blob with all its layouts, or a partial file.
 #[derive(Clone, Debug)]
@@ -60,7 +60,7 @@ impl Graph {
     /// Adds what is directly below a block, as far as that is here.
     pub fn push_children(&self, cid: &Cid, key: &BlockKey, to: &mut Vec<Cid>) -> Result<(), Error> {
         // What is below the root of a file is the file's own.
-        if cid.codec() != DAG_PB || self.roots.get(key.bytes())?.is_some() {
+        if !matches!(cid.codec(), DAG_PB | DAG_CBOR) || self.roots.get(key.bytes())?.is_some() {
             return Ok(());
         }
         let row = self.blocks.get(key.bytes())?.map(|row| BlockPlace::from_row(row.value().1));

@@ -21,7 +21,7 @@ use crate::{
 };
 use contents::Contents;
 
-pub(super) use contents::{Export, repository};
+pub(super) use contents::Export;
 
 impl Instance {
     pub(super) async fn image_export(

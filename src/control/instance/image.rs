@@ -12,7 +12,7 @@ use super::{
 use crate::{
     content::{ImportedImage, Profile},
     control::{
-        Failure, ImageInfo, ImageReply, ImageRequest, InspectedImage, Note, Reply,
+        Failure, ImageInfo, ImageReply, ImageRequest, ImportOptions, InspectedImage, Note, Reply,
         attachment::Attachment,
         failure::{content_failure, import_failure, names_failure},
     },
@@ -31,19 +31,17 @@ impl Instance {
         notes: Notes,
     ) -> Result<Reply, Failure> {
         let reply = match request {
-            ImageRequest::Import { name, form, compress, profile, registry } => {
-                let options = import::Options {
-                    form: ImportFormat::from_str(&form).map_err(Failure::new)?,
-                    compress: compress
-                        .map(|text| Compress::from_str(&text))
-                        .transpose()
-                        .map_err(Failure::new)?,
-                    profile: profile
-                        .map_or(Ok(self.content().profile()), |text| Profile::from_str(&text))
-                        .map_err(Failure::new)?,
-                    name: name.map(|text| called(&text)).transpose()?,
-                };
-                self.image_import(attachment, options, registry, notes).await?
+            ImageRequest::Import { options } => {
+                let registry = options.registry.clone();
+                let options = self.import_options(options)?;
+                let images = self.import_from(attachment, options, registry, notes, import_failure);
+                ImageReply::Imported { images: images.await? }
+            }
+            ImageRequest::Convert { reference, options } => {
+                let registry = options.registry.clone();
+                let options = self.import_options(options)?;
+                let images = self.image_convert(&reference, options, registry, notes);
+                ImageReply::Imported { images: images.await? }
             }
             ImageRequest::Export { references, dest, format, referrers } => {
                 let export = Export { references, dest, format, referrers };
@@ -57,13 +55,32 @@ impl Instance {
         Ok(Reply::Image(reply))
     }
 
-    async fn image_import(
+    fn import_options(&self, options: ImportOptions) -> Result<import::Options, Failure> {
+        let ImportOptions { name, form, compress, estargz, profile, .. } = options;
+        let form = ImportFormat::from_str(&form).map_err(Failure::new)?;
+        let usual = match form {
+            // So that its CIDs are those of nerdctl.
+            ImportFormat::Descriptor => Profile::KuboCidV1,
+            ImportFormat::Layout | ImportFormat::Dockerized => self.content().profile(),
+        };
+        Ok(import::Options {
+            form,
+            compress: compress.map(|text| Compress::from_str(&text)).transpose().map_err(Failure::new)?,
+            estargz,
+            profile: profile.map_or(Ok(usual), |text| Profile::from_str(&text)).map_err(Failure::new)?,
+            name: name.map(|text| called(&text)).transpose()?,
+        })
+    }
+
+    /// Imports the attached archive; `failure` says what to do about an error.
+    pub(super) async fn import_from(
         &self,
         attachment: Attachment,
         options: import::Options,
         registry: Option<String>,
         notes: Notes,
-    ) -> Result<ImageReply, Failure> {
+        failure: fn(import::Error) -> Failure,
+    ) -> Result<Vec<ImageInfo>, Failure> {
         let Attachment::Archive(source) = attachment else {
             return Err(Failure::new("no archive is attached to the request"));
         };
@@ -79,10 +96,10 @@ impl Instance {
             })
         };
         let imported = import::import(self.content(), source, options, progress).await;
-        let (images, warnings) = imported.map_err(import_failure)?;
+        let (images, warnings) = imported.map_err(failure)?;
         warnings.into_iter().for_each(|text| drop(notes.send(Note::Warning(text))));
         let registry = registry.unwrap_or_else(|| self.0.registry.clone());
-        Ok(ImageReply::Imported { images: images.iter().map(|image| info(&registry, image)).collect() })
+        Ok(images.iter().map(|image| info(&registry, image)).collect())
     }
 
     async fn image_tag(&self, reference: &str, name: &str) -> Result<ImageReply, Failure> {

@@ -12,6 +12,16 @@ pub struct ImageRef {
 }
 
 impl ImageRef {
+    /// Returns the name of the repository in an archive: without the components that only IPFS needs.
+    pub fn repository(&self) -> &str {
+        let rest = match self.name.split_once('/') {
+            Some(("ipfs" | "ipns", rest)) => rest.split_once('/').map(|(_, rest)| rest),
+            Some((hash, rest)) if hash.starts_with("ciq") || hash.starts_with("1220") => Some(rest),
+            _ => None,
+        };
+        rest.unwrap_or(&self.name)
+    }
+
     /// Returns the reference that clients pull, without the registry.
     pub fn text(&self) -> String {
         match &self.reference {

@@ -4,22 +4,38 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+/// How images are imported.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ImportOptions {
+    /// Name of the images: `name` or `name:tag`.
+    pub name: Option<String>,
+    /// `layout`, `descriptor` or `dockerized`.
+    pub form: String,
+    /// `gzip`, `zstd` or `none`.
+    pub compress: Option<String>,
+    /// Whether layers become eStargz layers.
+    pub estargz: bool,
+    /// Another profile than that of the form.
+    pub profile: Option<String>,
+    /// The registry that references are shown with.
+    pub registry: Option<String>,
+}
+
 /// Request about images.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "kebab-case")]
 pub enum ImageRequest {
     /// Import the images of the attached archive.
     Import {
-        /// Name of the images: `name` or `name:tag`.
-        name: Option<String>,
-        /// `layout`, `descriptor` or `dockerized`.
-        form: String,
-        /// `gzip`, `zstd` or `none`.
-        compress: Option<String>,
-        /// Another profile than the node's.
-        profile: Option<String>,
-        /// The registry that references are shown with.
-        registry: Option<String>,
+        /// How.
+        options: ImportOptions,
+    },
+    /// Import an image of the registry in another form.
+    Convert {
+        /// A reference.
+        reference: String,
+        /// How.
+        options: ImportOptions,
     },
     /// Write images to the attached destination.
     Export {
@@ -57,7 +73,7 @@ pub enum ImageRequest {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "kebab-case")]
 pub enum ImageReply {
-    /// To `Import` and `Tag`.
+    /// To `Import`, `Convert` and `Tag`.
     Imported {
         /// In the order of the archive.
         images: Vec<ImageInfo>,

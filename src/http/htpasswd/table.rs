@@ -51,6 +51,11 @@ impl Stamp {
         std::fs::metadata(path).ok().map(|metadata| Self::from(&metadata))
     }
 
+    /// The stamp of a file that does not change without another one.
+    pub fn settled(path: &Path) -> Option<Self> {
+        Self::of(path).filter(Self::is_settled)
+    }
+
     fn is_settled(&self) -> bool {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
         now.saturating_sub(self.2) >= UNSETTLED_SECONDS
@@ -66,7 +71,7 @@ impl From<&Metadata> for Stamp {
 impl UserTable {
     /// Reads a file, and its stamp unless it may change without another.
     pub fn read(path: &Path) -> Result<(Self, Option<Stamp>), Error> {
-        let stamp = Stamp::of(path).filter(Stamp::is_settled);
+        let stamp = Stamp::settled(path);
         let name = path.display().to_string();
         let text = std::fs::read_to_string(path).map_err(|why| Error::Read { path: name.clone(), why })?;
         let mut hashes = BTreeMap::new();

@@ -10,7 +10,7 @@ use super::{
     Error,
     path::{clean, digest_of},
 };
-use crate::images::input::Input;
+use crate::{content::Stored, images::input::Input};
 
 /// A layout folder, on this machine or at the other end of a connection.
 pub trait ArchiveFolder: Send {
@@ -19,6 +19,11 @@ pub trait ArchiveFolder: Send {
 
     /// Whether there is something at `path`.
     fn has(&self, path: &str) -> Result<bool, Error>;
+
+    /// Returns the blob at `path` where it is stored already and is no document: it is not read then.
+    fn stored(&self, _path: &str) -> Result<Option<Stored>, Error> {
+        Ok(None)
+    }
 
     /// Passes the name and the size of each file in the directory at `path`; a missing directory is empty.
     fn list(&self, path: &str, each: &mut dyn FnMut(&str, u64)) -> Result<(), Error>;

@@ -84,6 +84,7 @@ pub type Damage = Rc<Cell<Option<io::Error>>>;
 
 /// The bytes of a tar.
 pub struct Decompressed {
+    /// The tar as it is read.
     pub input: Box<dyn Read>,
     /// How they were compressed.
     pub compression: Option<&'static str>,

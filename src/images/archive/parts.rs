@@ -16,7 +16,7 @@ use super::{
     listing,
     listing::EarlyManifest,
     path::{clean, digest_of},
-    stage::{Plan, StagedEntry, Stager},
+    stage::{Plan, StagedBlob, StagedEntry, Stager},
     unlisted,
 };
 use crate::images::pack::inspect::{self, Compression};
@@ -355,6 +355,12 @@ impl ArchiveParts {
             && folder.has(path)?
         {
             return Ok(Some(known));
+        }
+        if let (Some(digest), Some(stored)) = (digest_of(path), folder.stored(path)?) {
+            let Options { store, profile, .. } = &self.options;
+            let piece = StagedBlob::of_other(store, *profile, stored, &digest)?;
+            let staged = StagedEntry { kept: Some(piece), ..StagedEntry::default() };
+            return Ok(Some(ArchivePart::Staged(Box::new(staged))));
         }
         let Some(FolderFile { input, size }) = folder.open(path)? else { return Ok(None) };
         self.stage(path, size, input)

@@ -11,7 +11,10 @@ use ocipfs_oci::{Algorithm, Digest, Hasher};
 
 use super::Error;
 use crate::{
-    content::{BlobWriter, KnownBlob, Profile, Root, Store, StoreError, Stored, WrittenBlob},
+    content::{
+        BlobWriter, KnownBlob, OtherDag, Profile, ReadSeek, Root, Store, StoreError, Stored, StoredBytes,
+        WrittenBlob,
+    },
     images::pack::{
         gzip::GzipWriter,
         inspect::{Compression, LayerInspector},
@@ -67,6 +70,8 @@ enum StagedBytes {
     Written(WrittenBlob),
     /// In the store already.
     Stored(Stored),
+    /// In the store, where only another DAG over them is new.
+    OtherDag(Box<OtherDag>),
 }
 
 impl StagedBlob {
@@ -91,6 +96,29 @@ impl StagedBlob {
         Self { digest: digest.clone(), size: root.size, root, compression, sha256, aliases, source }
     }
 
+    /// Takes a blob that is stored with other DAGs, under the digest that it is named by.
+    pub fn of_other(
+        store: &Store,
+        profile: Profile,
+        stored: Stored,
+        digest: &Digest,
+    ) -> Result<Self, StoreError> {
+        let (sha256, dag) = (stored.digest.clone(), OtherDag::of(store, stored, profile)?);
+        let root = dag.root;
+        let (compression, aliases) = (Compression::None, Vec::new());
+        let source = StagedBytes::OtherDag(Box::new(dag));
+        Ok(Self { digest: digest.clone(), size: root.size, root, compression, sha256, aliases, source })
+    }
+
+    /// Opens its bytes.
+    pub fn open(&self, store: &Store) -> Result<Box<dyn ReadSeek>, StoreError> {
+        match &self.source {
+            StagedBytes::Written(written) => written.open(),
+            StagedBytes::Stored(stored) => Ok(Box::new(StoredBytes::open(store, stored)?)),
+            StagedBytes::OtherDag(dag) => Ok(Box::new(dag.open(store)?)),
+        }
+    }
+
     /// Stores all of them, and blocks that belong to no file, or nothing.
     pub fn store_all(store: &Store, pieces: &[Self], blocks: &[Block]) -> Result<(), StoreError> {
         let (mut written, mut known) = (Vec::new(), Vec::new());
@@ -98,6 +126,7 @@ impl StagedBlob {
             match source {
                 StagedBytes::Written(blob) => written.push(blob.to_store(sha256, aliases)),
                 StagedBytes::Stored(stored) => known.push((stored.clone(), aliases.clone())),
+                StagedBytes::OtherDag(dag) => dag.store(store)?,
             }
         }
         store.store_all_and_keep(&written, known, blocks)
@@ -209,12 +238,8 @@ impl Stager<'_> {
     }
 }
 
-/// An encoder that writes into the store.
-enum Squeeze {
-    None(BlobWriterInput),
-    Gzip(GzipWriter<BufWriter<BlobWriterInput>>),
-    Zstd(zstd::Encoder<'static, BufWriter<BlobWriterInput>>),
-}
+/// A blob that an encoder writes.
+pub struct EncodedBlob(BufWriter<BlobWriterInput>);
 
 struct BlobWriterInput(BlobWriter);
 
@@ -229,16 +254,45 @@ impl Write for BlobWriterInput {
     }
 }
 
+impl Write for EncodedBlob {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl EncodedBlob {
+    /// Begins one.
+    pub fn new(store: &Store, profile: Profile) -> Result<Self, StoreError> {
+        Ok(Self(BufWriter::with_capacity(CHUNK, BlobWriterInput(BlobWriter::new(store, profile)?))))
+    }
+
+    /// Ends it; `what` names it in errors.
+    pub fn finish(self, what: &str, compression: Compression) -> Result<StagedBlob, Error> {
+        let put = self.0.into_inner().map_err(|e| Error::of_io(what, e.into_error()))?;
+        Ok(StagedBlob::new(put.0.finish()?, None, compression)?)
+    }
+}
+
+/// An encoder that writes into the store.
+enum Squeeze {
+    None(EncodedBlob),
+    Gzip(GzipWriter<EncodedBlob>),
+    Zstd(zstd::Encoder<'static, EncodedBlob>),
+}
+
 impl Squeeze {
     fn new(store: &Store, profile: Profile, how: Compress) -> Result<Self, Error> {
-        let put = BlobWriterInput(BlobWriter::new(store, profile)?);
-        let buffered = |put| BufWriter::with_capacity(CHUNK, put);
+        let blob = EncodedBlob::new(store, profile)?;
         Ok(match how {
-            Compress::None => Self::None(put),
-            Compress::Gzip => Self::Gzip(GzipWriter::new(buffered(put))),
-            Compress::Zstd => Self::Zstd(
-                zstd::Encoder::new(buffered(put), ZSTD_LEVEL).map_err(|e| Error::of_io("zstd", e))?,
-            ),
+            Compress::None => Self::None(blob),
+            Compress::Gzip => Self::Gzip(GzipWriter::new(blob)),
+            Compress::Zstd => {
+                Self::Zstd(zstd::Encoder::new(blob, ZSTD_LEVEL).map_err(|e| Error::of_io("zstd", e))?)
+            }
         })
     }
 
@@ -252,12 +306,11 @@ impl Squeeze {
 
     fn finish(self, what: &str) -> Result<StagedBlob, Error> {
         let failed = |e| Error::of_io(what, e);
-        let inner = |out: BufWriter<BlobWriterInput>| out.into_inner().map_err(|e| failed(e.into_error()));
-        let (put, compression) = match self {
+        let (blob, compression) = match self {
             Self::None(out) => (out, Compression::None),
-            Self::Gzip(out) => (inner(out.finish().map_err(failed)?)?, Compression::Gzip),
-            Self::Zstd(out) => (inner(out.finish().map_err(failed)?)?, Compression::Zstd),
+            Self::Gzip(out) => (out.finish().map_err(failed)?, Compression::Gzip),
+            Self::Zstd(out) => (out.finish().map_err(failed)?, Compression::Zstd),
         };
-        Ok(StagedBlob::new(put.0.finish()?, None, compression)?)
+        blob.finish(what, compression)
     }
 }

@@ -18,7 +18,7 @@ async fn content(dir: &std::path::Path) -> Content {
 }
 
 fn options(form: ImportFormat, profile: Profile) -> Options {
-    Options { form, compress: None, profile, name: None }
+    Options { form, compress: None, estargz: false, profile, name: None }
 }
 
 async fn imported(content: &Content, bytes: Vec<u8>, options: Options) -> Result<Vec<Imported>, Error> {

@@ -61,7 +61,7 @@ pub fn pack(dir: &Path, epoch: u64, out: impl Write) -> Result<(), Error> {
     for name in walk(dir)? {
         packer.append(&dir.join(&name), name.into_vec())?;
     }
-    packer.out.write_all(&entry::END).map_err(Error::Write)?;
+    packer.out.write_all(&super::END).map_err(Error::Write)?;
     packer.out.flush().map_err(Error::Write)
 }
 
@@ -126,7 +126,7 @@ impl<W: Write> Packer<W> {
         let size = opened.len();
         self.write(entry.size(size))?;
         copy(&mut file, size, path, &mut self.out)?;
-        self.out.write_all(entry::padding(size)).map_err(Error::Write)
+        self.out.write_all(super::padding(size)).map_err(Error::Write)
     }
 
     fn write(&mut self, entry: TarEntry<'_>) -> Result<(), Error> {

@@ -21,7 +21,7 @@ const BLOCK: usize = 1 << 20;
 /// Blocks beyond one a core: no core has nothing to do while the oldest is written and the next is read.
 const EXTRA_BLOCKS: usize = 2;
 /// At which zlib-rs is as quick as the encoder of skopeo and docker at their level 6, and its output smaller.
-const LEVEL: u32 = 5;
+pub(super) const LEVEL: u32 = 5;
 
 /// RFC 1952, 2.3: deflate, no flags, no time, no extra flags, unknown operating system.
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
@@ -121,6 +121,17 @@ impl<W: Write> Write for GzipWriter<W> {
     fn flush(&mut self) -> io::Result<()> {
         self.inner.flush()
     }
+}
+
+/// Compresses `bytes` as a member of their own.
+pub(super) fn member(bytes: &[u8]) -> io::Result<Vec<u8>> {
+    let Deflated { bytes: deflated, checksum } = deflate(bytes, FlushCompress::Finish)?;
+    let mut member = Vec::with_capacity(HEADER.len() + deflated.len() + 8);
+    member.extend_from_slice(&HEADER);
+    member.extend_from_slice(&deflated);
+    member.extend_from_slice(&checksum.finalize().to_le_bytes());
+    member.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+    Ok(member)
 }
 
 struct Deflated {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use futures::future::BoxFuture;
 
 use crate::{
-    content::{Adder, Entries, Root},
+    content::{Adder, Entries, Metadata, Root},
     rpc::error::Error,
 };
 
@@ -15,22 +15,38 @@ const MAX_ENTRIES: usize = 1 << 20;
 /// The added files and directories, by path.
 #[derive(Debug, Default)]
 pub struct AddedTree {
-    entries: BTreeMap<String, TreeEntry>,
+    top: Directory,
     /// The file without a name, of which there can be one.
     unnamed: Option<Root>,
+    /// Whether a directory without a name has all of it.
+    is_unnamed_directory: bool,
+    /// Mode and time of a directory that is named only by what is in it.
+    implied: Metadata,
     count: usize,
 }
 
 #[derive(Debug)]
 enum TreeEntry {
     File(Root),
-    Directory(BTreeMap<String, TreeEntry>),
+    Directory(Directory),
+}
+
+/// A directory, and its mode and time.
+#[derive(Debug, Default)]
+struct Directory {
+    entries: BTreeMap<String, TreeEntry>,
+    metadata: Metadata,
 }
 
 impl AddedTree {
+    /// Begins without entries; directories that are named only by what is in them have this mode and time.
+    pub fn new(implied: Metadata) -> Self {
+        Self { implied, ..Self::default() }
+    }
+
     /// Whether nothing was added.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.unnamed.is_none()
+        self.top.entries.is_empty() && self.unnamed.is_none() && !self.is_unnamed_directory
     }
 
     /// Adds a file or a link that is added already.
@@ -39,22 +55,26 @@ impl AddedTree {
             self.unnamed = Some(root);
             return Ok(());
         };
-        self.directory(parents)?.insert(name.clone(), TreeEntry::File(root));
+        self.directory(parents)?.entries.insert(name.clone(), TreeEntry::File(root));
         Ok(())
     }
 
     /// Adds a directory, unless it is there.
-    pub fn add_directory(&mut self, path: &[String]) -> Result<(), Error> {
-        self.directory(path).map(drop)
+    pub fn add_directory(&mut self, path: &[String], metadata: Metadata) -> Result<(), Error> {
+        self.is_unnamed_directory |= path.is_empty();
+        self.directory(path)?.metadata = metadata;
+        Ok(())
     }
 
-    fn directory(&mut self, path: &[String]) -> Result<&mut BTreeMap<String, TreeEntry>, Error> {
+    fn directory(&mut self, path: &[String]) -> Result<&mut Directory, Error> {
         self.count += 1 + path.len();
         if self.count > MAX_ENTRIES {
             return Err(Error::failed(format!("too many files and directories: at most {MAX_ENTRIES}")));
         }
-        path.iter().try_fold(&mut self.entries, |at, name| {
-            match at.entry(name.clone()).or_insert_with(|| TreeEntry::Directory(BTreeMap::new())) {
+        let metadata = self.implied;
+        let implied = || Directory { entries: BTreeMap::new(), metadata };
+        path.iter().try_fold(&mut self.top, |at, name| {
+            match at.entries.entry(name.clone()).or_insert_with(|| TreeEntry::Directory(implied())) {
                 TreeEntry::Directory(below) => Ok(below),
                 TreeEntry::File(_) => Err(Error::failed(format!("{name:?} is both a file and a directory"))),
             }
@@ -62,22 +82,23 @@ impl AddedTree {
     }
 
     /// Adds the directories, and tells `told` of each. Returns the roots: of each entry at the top, or of the one directory of
-    /// all where that `wraps` them.
+    /// all where they are `wrapped`.
     pub async fn build(
         self,
         adder: &mut Adder,
-        wraps: bool,
+        wrapped: Option<Metadata>,
         told: &mut Vec<(String, Root)>,
     ) -> Result<Vec<Root>, Error> {
-        let Self { mut entries, unnamed, .. } = self;
-        if wraps {
+        let Self { mut top, unnamed, is_unnamed_directory, .. } = self;
+        if wrapped.is_some() || is_unnamed_directory {
             if let Some(root) = unnamed {
-                entries.insert(root.cid.to_string(), TreeEntry::File(root));
+                top.entries.insert(root.cid.to_string(), TreeEntry::File(root));
             }
-            return Ok(vec![directory(adder, String::new(), entries, told).await?]);
+            top.metadata = wrapped.filter(|_| !is_unnamed_directory).unwrap_or(top.metadata);
+            return Ok(vec![directory(adder, String::new(), top, told).await?]);
         }
         let mut roots: Vec<Root> = unnamed.into_iter().collect();
-        for (name, entry) in entries {
+        for (name, entry) in top.entries {
             roots.push(match entry {
                 TreeEntry::File(root) => root,
                 TreeEntry::Directory(below) => directory(adder, name, below, told).await?,
@@ -90,12 +111,12 @@ impl AddedTree {
 fn directory<'a>(
     adder: &'a mut Adder,
     path: String,
-    entries: BTreeMap<String, TreeEntry>,
+    below: Directory,
     told: &'a mut Vec<(String, Root)>,
 ) -> BoxFuture<'a, Result<Root, Error>> {
     Box::pin(async move {
         let mut roots = Entries::new();
-        for (name, entry) in entries {
+        for (name, entry) in below.entries {
             let root = match entry {
                 TreeEntry::File(root) => root,
                 TreeEntry::Directory(below) => {
@@ -105,6 +126,7 @@ fn directory<'a>(
             };
             roots.insert(name, root);
         }
+        adder.set_metadata(below.metadata);
         let root = adder.directory(roots).await?;
         told.push((path, root));
         Ok(root)

@@ -37,9 +37,11 @@ pub async fn import(
         let _turn = rpc.turn().await?;
         let _guard = content.gc_guard().await;
         let mut importer = Importer::new(content.clone());
-        while let Some(part) = upload.next().await? {
-            importer.archive(part).await?;
+        let read = importer.archives(&mut upload).await;
+        if read.is_err() {
+            upload.drain().await;
         }
+        read?;
         let (roots, blocks, bytes) = importer.finish().await?;
         for root in roots {
             let error = if pins { pin(&content, root).await.err() } else { None };
@@ -91,6 +93,13 @@ struct Importer {
 impl Importer {
     fn new(content: Content) -> Self {
         Self { content, roots: Vec::new(), batch: Vec::new(), batch_bytes: 0, blocks: 0, bytes: 0 }
+    }
+
+    async fn archives(&mut self, upload: &mut UploadedForm) -> Result<(), Error> {
+        while let Some(part) = upload.next().await? {
+            self.archive(part).await?;
+        }
+        Ok(())
     }
 
     async fn archive(&mut self, mut part: Part) -> Result<(), Error> {

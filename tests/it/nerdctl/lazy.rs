@@ -5,7 +5,7 @@ use std::{net::TcpListener, path::Path};
 use libtest_mimic::Trial;
 use ocipfs_oci::Digest;
 
-use super::{FILE_BYTES, FILES, HELLO, daemon, daemon_beside, file, load, nerdctl, push};
+use super::{FILE_BYTES, FILES, HELLO, daemon, daemon_beside, file, load, nerdctl, push, push_to};
 use crate::{
     clients::Nerdctl,
     harness::{Serve, blocking, trials},
@@ -15,6 +15,7 @@ pub fn trials() -> Vec<Trial> {
     trials![needs Nerdctl::available();
         stargz_mounts_an_image_in_ipfs_and_fetches_what_is_read,
         stargz_mounts_an_image_of_our_registry_and_fetches_what_is_read,
+        stargz_mounts_an_image_that_ocipfs_converted,
         a_mounted_layer_is_read_again_after_the_node_has_restarted,
     ]
 }
@@ -23,7 +24,7 @@ pub fn trials() -> Vec<Trial> {
 const SHARE_PERCENT: u64 = 15;
 
 /// Runs a command in the image, whose layers are mounted.
-fn run_mounted(nerdctl: &Nerdctl, image: &str, command: &[&str]) -> String {
+pub fn run_mounted(nerdctl: &Nerdctl, image: &str, command: &[&str]) -> String {
     let run = ["--snapshotter", "stargz", "run", "-q", "--rm", "--net", "none", image];
     nerdctl.run(&[&run[..], command].concat()).unwrap()
 }
@@ -74,6 +75,19 @@ async fn stargz_mounts_an_image_of_our_registry_and_fetches_what_is_read() {
         // Without an RPC it reads the layers with ranges from the registry.
         let pulling = Nerdctl::start(Path::new("/nonexistent"), node.registry()).unwrap();
         reads_lazily(&pulling, &node, &format!("{}/ipfs/{cid}", node.registry()));
+    })
+    .await;
+}
+
+async fn stargz_mounts_an_image_that_ocipfs_converted() {
+    let source = daemon(&[]);
+    let node = daemon_beside(&source);
+    blocking(move || {
+        let pushing = nerdctl(&source);
+        load(&pushing);
+        push_to(&pushing, &source, "team/app:1");
+        let cid = source.ask(&["-q", "image", "push", "team/app:1", "--as", "ipfs", "--estargz"]);
+        reads_lazily(&nerdctl(&node), &node, &format!("ipfs://{cid}"));
     })
     .await;
 }

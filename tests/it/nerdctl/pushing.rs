@@ -5,7 +5,7 @@ use std::{fs, path::Path, time::Duration};
 use libtest_mimic::Trial;
 use ocipfs_oci::Digest;
 
-use super::{HELLO, daemon, daemon_beside, file, load, nerdctl, push, pushed, run};
+use super::{HELLO, daemon, daemon_beside, file, load, nerdctl, push, push_to, pushed, run};
 use crate::{
     clients::Nerdctl,
     harness::{blocking, trials, within},
@@ -14,6 +14,7 @@ use crate::{
 pub fn trials() -> Vec<Trial> {
     trials![needs Nerdctl::available();
         nerdctl_pushes_an_image_that_another_node_pulls_and_runs,
+        image_push_as_ipfs_gives_the_cid_of_nerdctl,
         nerdctl_pulls_an_image_by_its_ipns_name,
         nerdctl_compose_runs_an_image_in_ipfs,
         nerdctl_finds_the_rpc_by_its_address_and_fails_without_one,
@@ -44,6 +45,25 @@ async fn nerdctl_pushes_an_image_that_another_node_pulls_and_runs() {
         let changed = push(&pulling, &[], "trial:2");
         pulling.run(&["rm", "one"]).unwrap();
         assert_eq!(run(&pushing, &format!("ipfs://{changed}"), &["/bin/cat", "/changed"]), "changed\n");
+    })
+    .await;
+}
+
+async fn image_push_as_ipfs_gives_the_cid_of_nerdctl() {
+    let node = daemon(&[]);
+    blocking(move || {
+        let pushing = nerdctl(&node);
+        load(&pushing);
+        push_to(&pushing, &node, "team/app:1");
+        let cid = node.ask(&["image", "push", "team/app:1", "--as", "ipfs"]);
+        // It pulls the image, since what it loaded has annotations of the archive.
+        let pulling = nerdctl(&node);
+        let pulled = format!("{}/team/app:1", node.registry());
+        pulling.run(&["pull", "-q", &pulled]).unwrap();
+        pulling.run(&["tag", &pulled, "pulled:1"]).unwrap();
+        assert_eq!(push(&pulling, &[], "pulled:1"), cid);
+        pulling.run(&["rmi", "-f", "pulled:1", &pulled]).unwrap();
+        assert_eq!(run(&pulling, &format!("ipfs://{cid}"), &[]), HELLO);
     })
     .await;
 }

@@ -8,11 +8,12 @@ use libtest_mimic::Trial;
 use super::Rpc;
 use crate::{
     harness::{blocking, noise, trials},
-    peers::{kubo_rpc, stargz_ipfs},
+    peers::{kubo_go, kubo_rpc, stargz_ipfs},
 };
 
 pub fn trials() -> Vec<Trial> {
     let mut all = trials![needs kubo_rpc::available(); kubo_rpc_client_goes_through_its_calls];
+    all.extend(trials![needs kubo_go::available(); kubos_client_in_go_goes_through_its_calls]);
     all.extend(trials![needs stargz_ipfs::available();
         the_client_of_nerdctl_and_stargz_adds_and_reads_ranges,
     ]);
@@ -23,6 +24,13 @@ async fn kubo_rpc_client_goes_through_its_calls() {
     let rpc = Rpc::start(&["--find-timeout", "1s"]);
     let url = rpc.url();
     let said = blocking(move || kubo_rpc::run(&url)).await.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(said, "done");
+}
+
+async fn kubos_client_in_go_goes_through_its_calls() {
+    let rpc = Rpc::start(&["--find-timeout", "1s"]);
+    let api = rpc.api();
+    let said = blocking(move || kubo_go::run(&api)).await.unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(said, "done");
 }
 

@@ -20,6 +20,7 @@ pub fn trials() -> Vec<Trial> {
         rpc_never_publishes_under_the_publish_key,
         rpc_content_is_fetched_from_another_node,
         rpc_dag_export_is_imported_by_another_node,
+        rpc_dag_cbor_is_read_along_paths_counted_exported_and_kept,
     ]
 }
 
@@ -167,6 +168,48 @@ async fn rpc_content_is_fetched_from_another_node() {
     assert_eq!(peers["Peers"][0]["Peer"], one.node.peer());
     let id = one.json("id").await;
     assert_eq!(id["ID"], one.node.peer());
+}
+
+async fn rpc_dag_cbor_is_read_along_paths_counted_exported_and_kept() {
+    let one = Rpc::start(&["--find-timeout", "500ms"]);
+    let file = one.add("cid-version=1", b"file").await;
+    let directory =
+        one.upload("add?cid-version=1&wrap-with-directory=true", &[("a", OCTETS, b"in it")]).await;
+    let directory = directory[1]["Hash"].as_str().unwrap();
+    let link = |cid: &str| {
+        let cid: ocipfs_node::Cid = cid.parse().unwrap();
+        [&[0xd8, 0x2a, 0x58, 37, 0][..], &cid.to_bytes()].concat()
+    };
+    // {"l": [1, file], "d": directory}
+    let block = [&[0xa2, 0x61, b'd'][..], &link(directory), &[0x61, b'l', 0x82, 1], &link(&file)].concat();
+    let put = one.upload("block/put?cid-codec=dag-cbor&mhtype=sha2-256", &[("x", OCTETS, &block)]).await;
+    let root = put[0]["Key"].as_str().unwrap();
+    assert!(root.starts_with("bafyrei"), "{root}");
+    let node = one.json(&format!("dag/get?arg={root}")).await;
+    assert_eq!(node, json!({ "d": { "/": directory }, "l": [1, { "/": file }] }));
+    assert_eq!(one.bytes(&format!("dag/get?arg={root}/l/0")).await, b"1\n");
+    assert_eq!(one.json(&format!("dag/get?arg={root}/d/a")).await, json!({ "/": { "bytes": "aW4gaXQ" } }));
+    assert_eq!(one.bytes(&format!("dag/get?arg={root}&output-codec=dag-cbor")).await, block);
+    assert!(one.failure(&format!("dag/get?arg={root}/x")).await.contains("no link named"));
+    let stat = one.json(&format!("dag/stat?arg={root}&progress=false")).await;
+    assert_eq!(stat["DagStats"][0]["NumBlocks"], 4, "{stat}");
+    // A pin keeps what is below it, and an archive has it.
+    one.json(&format!("pin/add?arg={root}")).await;
+    for cid in [&file, directory] {
+        one.json(&format!("pin/rm?arg={cid}")).await;
+    }
+    one.bytes("repo/gc").await;
+    assert_eq!(one.bytes(&format!("cat?arg={file}")).await, b"file");
+    let archive = one.bytes(&format!("dag/export?arg={root}")).await;
+    let other = Rpc::start(&["--find-timeout", "500ms"]);
+    other.upload("dag/import", &[("x.car", OCTETS, &archive)]).await;
+    assert_eq!(other.bytes(&format!("cat?arg=/ipfs/{directory}/a")).await, b"in it");
+    // From a peer.
+    let third = Rpc::start(&["--peer", one.node.address()]);
+    third.json(&format!("pin/add?arg={root}")).await;
+    assert_eq!(third.bytes(&format!("cat?arg={file}")).await, b"file");
+    third.bytes("repo/gc").await;
+    assert_eq!(third.bytes(&format!("dag/export?arg={root}")).await, archive);
 }
 
 async fn rpc_dag_export_is_imported_by_another_node() {

@@ -1,6 +1,6 @@
 //! Kubo's own command line as a client, and its CIDs beside ours.
 
-use std::fs;
+use std::{fs, os::unix::fs::PermissionsExt};
 
 use libtest_mimic::Trial;
 
@@ -16,6 +16,7 @@ pub fn trials() -> Vec<Trial> {
         kubo_cli_adds_reads_pins_and_publishes_through_our_rpc,
         kubo_cli_exports_and_imports_through_our_rpc,
         rpc_cids_equal_those_of_kubo_for_the_same_options,
+        rpc_cids_of_files_with_modes_and_times_equal_those_of_kubo,
     ]
 }
 
@@ -123,6 +124,11 @@ async fn rpc_cids_equal_those_of_kubo_for_the_same_options() {
             &["--chunker=size-1000"],
             &["--chunker=size-1048576", "--cid-version=1"],
             &["--chunker=buzhash"],
+            &["--chunker=rabin"],
+            &["--chunker=rabin-20000"],
+            &["--chunker=rabin-1000-3000-9000", "--cid-version=1"],
+            &["--trickle", "--cid-version=1"],
+            &["--trickle", "--raw-leaves", "--chunker=size-10000", "--max-file-links=3"],
             &["--hash=blake3"],
             &["--hash=sha2-512", "--cid-version=1"],
             &["--hash=blake2b-256"],
@@ -142,6 +148,42 @@ async fn rpc_cids_equal_those_of_kubo_for_the_same_options() {
             let args = [&["add", "-rQ", "--progress=false", many], options].concat();
             assert_eq!(ours.run(&args), kubo.run(&args), "{args:?}");
         }
+    })
+    .await;
+    drop(rpc);
+}
+
+async fn rpc_cids_of_files_with_modes_and_times_equal_those_of_kubo() {
+    let rpc = Rpc::start(&[]);
+    let ours = Kubo::client(&rpc.api());
+    blocking(move || {
+        let kubo = Kubo::offline();
+        write_tree(&kubo);
+        // Both add the same files, which have the same times.
+        let path = |name: &str| kubo.dir().join(name).display().to_string();
+        let paths = ["d", "big", "none"].map(path);
+        let [tree, big, none] = paths.each_ref().map(String::as_str);
+        fs::set_permissions(big, fs::Permissions::from_mode(0o4751)).unwrap();
+        for options in [
+            &["--preserve-mode"][..],
+            &["--preserve-mtime"],
+            &["--preserve-mode", "--preserve-mtime", "--cid-version=1"],
+            &["--mode=0640"],
+            &["--mtime=86400", "--mtime-nsecs=5", "--cid-version=1"],
+            &["--mode=0600", "--mtime=-5", "--wrap-with-directory"],
+            &["--preserve-mode", "--mode=0600", "--inline"],
+        ] {
+            for paths in [&["-r", tree][..], &[big], &[none]] {
+                let args = [&["add", "-q", "--progress=false"], options, paths].concat();
+                let cids = kubo.run(&args);
+                assert_eq!(ours.run(&args), cids, "{args:?}");
+                assert_eq!(ours.run(&[&args[..], &["--only-hash"]].concat()), cids, "{args:?}");
+            }
+        }
+        let small = ours.run(&["add", "-Q", "--preserve-mtime", &format!("{tree}/a")]);
+        assert_eq!(ours.run(&["cat", small.trim()]), "hi\n");
+        let args = ["add", "-q", "--raw-leaves", "--mode=0640", big];
+        assert!(ours.try_run(&args).unwrap_err().contains("can't be used with UnixFS metadata"));
     })
     .await;
     drop(rpc);

@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::Rpc;
-use crate::harness::{Serve, finish, noise, ocipfs, trials};
+use crate::harness::{Serve, finish, noise, ocipfs, trials, within};
 
 pub fn trials() -> Vec<Trial> {
     trials![
@@ -18,10 +18,12 @@ pub fn trials() -> Vec<Trial> {
         rpc_api_files_are_written_at_the_start_and_removed_at_the_end,
         rpc_refuses_pages_of_browsers_on_every_path,
         rpc_asks_for_a_password_where_it_has_users,
+        rpc_authorizations_of_kubo_allow_paths_by_bearer_tokens,
         rpc_cat_announces_its_length_and_serves_ranges,
         rpc_of_an_unknown_cid_fails_within_the_find_timeout,
         rpc_cat_that_breaks_off_closes_the_connection,
         rpc_add_keeps_no_body_in_memory,
+        rpc_add_of_a_file_with_too_many_chunks_for_the_memory_budget_is_refused,
     ]
 }
 
@@ -37,6 +39,11 @@ async fn rpc_on_other_addresses_than_loopback_needs_users() {
     };
     serve(&["--rpc-listen", "0.0.0.0:0"]).failed(2, &["--rpc-listen 0.0.0.0:0", "--rpc-htpasswd"]);
     serve(&["--ipfs-path", "/tmp"]).failed(2, &["--ipfs-path needs --rpc-listen"]);
+    serve(&["--rpc-authorizations", "/tmp/x"]).failed(2, &["--rpc-authorizations needs --rpc-listen"]);
+    let file = dir.path().join("authorizations");
+    fs::write(&file, "{}").unwrap();
+    let arguments = ["--rpc-listen", "127.0.0.1:0", "--rpc-authorizations", file.to_str().unwrap()];
+    serve(&arguments).failed(2, &["has no authorizations", "hint: it holds what"]);
 }
 
 async fn rpc_api_files_are_written_at_the_start_and_removed_at_the_end() {
@@ -82,6 +89,50 @@ async fn rpc_asks_for_a_password_where_it_has_users() {
     let login = |password: &'static str| version().header("authorization", basic("me", password)).send();
     assert_eq!(login("wrong").await.unwrap().status().as_u16(), 401);
     assert_eq!(login("secret").await.unwrap().status().as_u16(), 200);
+}
+
+async fn rpc_authorizations_of_kubo_allow_paths_by_bearer_tokens() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, users) = (dir.path().join("authorizations"), dir.path().join("users"));
+    let scope =
+        |secret: &str, path: &str| serde_json::json!({ "AuthSecret": secret, "AllowedPaths": [path] });
+    let scopes = serde_json::json!({ "all": scope("bearer:one", "/api/v0"), "some": scope("basic:me:secret", "/api/v0/id") });
+    fs::write(&file, scopes.to_string()).unwrap();
+    let rpc = Rpc::start(&["--rpc-authorizations", file.to_str().unwrap()]);
+    let status = async |rpc: &Rpc, command: &str, header: &str| {
+        let request = rpc.client.post(format!("{}/api/v0/{command}", rpc.url()));
+        let request = if header.is_empty() { request } else { request.header("authorization", header) };
+        request.send().await.unwrap().status().as_u16()
+    };
+    let (me, other) = (basic("me", "secret"), basic("me", "wrong"));
+    for (command, header, expected) in [
+        ("repo/stat", "Bearer one", 200),
+        ("id", "Bearer one", 200),
+        ("id", &me, 200),
+        ("version", &me, 200),
+        ("repo/stat", &me, 403),
+        ("id", &other, 403),
+        ("id", "Bearer two", 403),
+        ("version", "", 403),
+    ] {
+        assert_eq!(status(&rpc, command, header).await, expected, "{command} {header}");
+    }
+    // A token that is taken away is refused at once.
+    fs::write(&file, serde_json::json!({ "some": scope("bearer:two", "/api/v0") }).to_string()).unwrap();
+    let refused = async {
+        while status(&rpc, "id", "Bearer one").await != 403 {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    within(std::time::Duration::from_secs(30), refused).await;
+    assert_eq!(status(&rpc, "id", "Bearer two").await, 200);
+    // Beside users, who may do everything.
+    fs::write(&users, format!("me:{}\n", bcrypt::hash("secret", 4).unwrap())).unwrap();
+    let (file, users) = (file.to_str().unwrap(), users.to_str().unwrap());
+    let rpc = Rpc::start(&["--rpc-authorizations", file, "--rpc-htpasswd", users]);
+    assert_eq!(status(&rpc, "repo/stat", &me).await, 200);
+    assert_eq!(status(&rpc, "repo/stat", "Bearer two").await, 200);
+    assert_eq!(status(&rpc, "repo/stat", "Bearer one").await, 401);
 }
 
 fn basic(user: &str, password: &str) -> String {
@@ -157,4 +208,21 @@ async fn rpc_add_keeps_no_body_in_memory() {
     rpc.add("", &noise(192 << 20)).await;
     let grown = rpc.node.rss_anon().saturating_sub(before);
     assert!(grown < 64 << 20, "{} MiB more than before", grown >> 20);
+}
+
+async fn rpc_add_of_a_file_with_too_many_chunks_for_the_memory_budget_is_refused() {
+    let rpc = Rpc::start(&["--max-memory", "48MiB"]);
+    let bytes = noise(24 << 20);
+    let file = [("file", "application/octet-stream", &bytes[..])];
+    let refused = rpc.send("add?chunker=size-1000", &file).await;
+    assert_eq!(refused.status().as_u16(), 500);
+    let message = refused.text().await.unwrap();
+    assert!(message.contains("--max-memory") && message.contains("size-1048576"), "{message}");
+    // The memory is given back, and many small files are stored as it gets scarce.
+    let cid = rpc.add("chunker=size-4000", &bytes).await;
+    assert!(rpc.bytes(&format!("cat?arg={cid}")).await == bytes);
+    let names: Vec<String> = (0..200).map(|n| format!("d%2F{n}")).collect();
+    let files: Vec<_> =
+        names.iter().map(|name| (name.as_str(), "application/octet-stream", &bytes[..60_000])).collect();
+    assert_eq!(rpc.upload("add", &files).await.len(), 201);
 }

@@ -90,6 +90,26 @@ const steps = {
     assert.ok(await client.config.getAll())
     await all(client.repo.gc())
   },
+  // What the pages of the WebUI ask for, but for the files of MFS.
+  async webui () {
+    const { addresses, agentVersion, protocols } = await client.id()
+    assert.ok(addresses.length > 0 && agentVersion && Array.isArray(protocols))
+    const [{ totalIn, rateOut }] = await all(client.stats.bw())
+    assert.ok(totalIn >= 0n && rateOut >= 0)
+    const { repoSize, storageMax, numObjects } = await client.repo.stat()
+    assert.ok(repoSize > 0n && storageMax > 0n && numObjects > 0n)
+    for (const peer of await client.swarm.peers({ verbose: true })) assert.ok(peer.addr && peer.direction)
+    assert.ok((await client.swarm.localAddrs()).length > 0)
+    assert.ok((await client.config.getAll()).Identity.PeerID)
+    const { cid } = await client.add(text('shown'), { pin: true, cidVersion: 1 })
+    const stat = await client.files.stat(`/ipfs/${cid}`)
+    assert.deepEqual([stat.cid.toString(), stat.size, stat.cumulativeSize], [cid.toString(), 5, 5])
+    assert.ok((await all(client.pin.ls({ type: 'recursive' }))).some((pin) => pin.cid.equals(cid)))
+    assert.equal((await bytes(client.cat(cid))).toString(), 'shown')
+    assert.ok((await client.key.list()).some(({ name }) => name === 'self'))
+    assert.ok((await client.dag.resolve(cid)).cid.equals(cid))
+    await assert.rejects(client.files.stat('/'))
+  },
   async errors () {
     await assert.rejects(all(client.cat('bafkreifzjut3te7nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e')), /no provider found/)
     await assert.rejects(client.files.mkdir('/x'), /404/)

@@ -1,6 +1,6 @@
 //! Buzhash: a rolling hash over 32 bytes, by the table that boxo fixed.
 
-const MIN_BYTES: usize = 128 << 10;
+pub const MIN_BYTES: usize = 128 << 10;
 pub const MAX_BYTES: usize = 512 << 10;
 const WINDOW_BYTES: usize = 32;
 /// A chunk ends where these bits of the hash are zero.

@@ -28,7 +28,8 @@ fn lengths(chunker: Chunker, bytes: &[u8], piece: usize) -> Vec<usize> {
 #[test]
 fn chunks_do_not_depend_on_the_pieces_that_the_bytes_come_in() {
     for bytes in [input(0), input(1), input(3_000_000), random(3_000_000)] {
-        for chunker in [Chunker::default(), Chunker::Size(1), Chunker::Size(1000), Chunker::Buzhash] {
+        let rabin = Chunker::Rabin(RabinSizes { min: 100, average: 1000, max: 3000 });
+        for chunker in [Chunker::default(), Chunker::Size(1), Chunker::Size(1000), Chunker::Buzhash, rabin] {
             let whole = lengths(chunker, &bytes, 1 << 20);
             for piece in [999, 100_000, 262_144, 3_000_000] {
                 assert_eq!(lengths(chunker, &bytes, piece), whole, "{chunker:?}, pieces of {piece}");
@@ -52,10 +53,28 @@ fn a_chunker_is_parsed_and_its_size_is_bounded() {
         ("default", Chunker::Size(262_144)),
         ("size-1048576", Chunker::Size(1 << 20)),
         ("buzhash", Chunker::Buzhash),
+        ("rabin", Chunker::Rabin(RabinSizes { min: 87_381, average: 262_144, max: 393_216 })),
+        ("rabin-1000", Chunker::Rabin(RabinSizes { min: 333, average: 1000, max: 1500 })),
+        ("rabin-16-100-200", Chunker::Rabin(RabinSizes { min: 16, average: 100, max: 200 })),
+        ("rabin-min:16-avg:100-max:200", Chunker::Rabin(RabinSizes { min: 16, average: 100, max: 200 })),
     ] {
         assert_eq!(text.parse(), Ok(chunker), "{text}");
     }
-    for text in ["size-0", "size-2097152", "size-x", "size-", "rabin", "rabin-1-2-3", "nonsense"] {
+    for text in [
+        "size-0",
+        "size-2097152",
+        "size-x",
+        "size-",
+        "rabin-",
+        "rabin-10",
+        "rabin-1-2-3",
+        "rabin-100-100-200",
+        "rabin-100-200-200",
+        "rabin-100-200-3000000",
+        "rabin-18446744073709551615",
+        "rabin-1-2",
+        "nonsense",
+    ] {
         assert!(text.parse::<Chunker>().unwrap_err().contains("chunk"), "{text}");
     }
 }

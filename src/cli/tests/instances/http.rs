@@ -3,7 +3,7 @@
 use super::{at, refused, why};
 use crate::{
     content::{self, car::ByteSpan},
-    gateway, http, memory,
+    gateway, http, memory, rpc,
 };
 
 /// All groups of this file.
@@ -35,6 +35,16 @@ fn user_errors(text: &mut String) {
             E::Read { .. } => E::Read { path: users(), why: refused() },
             E::Line { .. } => E::Line { path: users(), line: 3 },
             E::Empty(_) => E::Empty(users()),
+        );
+    }
+    {
+        use rpc::AuthorizationsError as E;
+        let file = || "/etc/ocipfs/clients".to_string();
+        instances!(text, rpc::AuthorizationsError,
+            E::Read { .. } => E::Read { path: file(), why: refused() },
+            E::Json { .. } => E::Json { path: file(), why: why() },
+            E::Secret { .. } => E::Secret { path: file(), name: "monitor".into() },
+            E::Empty(_) => E::Empty(file()),
         );
     }
     use http::htpasswd::LoginError as E;

@@ -87,6 +87,14 @@ fn pack_errors(text: &mut String) {
             E::Write(_) => E::Write(refused()),
         );
     }
+    {
+        use images::pack::estargz::Error as E;
+        instances!(text, images::pack::estargz::Error,
+            E::Io(_) => E::Io(refused()),
+            E::Unsupported(_) => E::Unsupported("it has sparse files".into()),
+            E::Repeated(_) => E::Repeated("etc/hosts".into()),
+        );
+    }
     use images::pack::inspect::Error as E;
     instances!(text, images::pack::inspect::Error,
         E::Empty => E::Empty,

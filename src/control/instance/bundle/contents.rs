@@ -9,11 +9,7 @@ use crate::{
     control::{
         Failure, Note, RequestedImage,
         failure::{bundle_failure, content_failure, names_failure},
-        instance::{
-            Instance, Notes,
-            export::{repository, tree_failure},
-            reference::ImageRef,
-        },
+        instance::{Instance, Notes, export::tree_failure, reference::ImageRef},
     },
     images::bundle::{
         BundledBlob, BundledImage, BundledManifest, MANIFEST_TYPE, Manifest, WantList, store_documents,
@@ -236,7 +232,7 @@ fn bundled(
     tree: &ImageTree,
     request: &RequestedImage,
 ) -> Result<BundledImage, Failure> {
-    let name = repository(&image_ref.name);
+    let name = image_ref.repository();
     let Ok(NameKind::Hosted { name: repository }) = NameKind::parse(name) else {
         return Err(Failure::new(format!("{name} has no repository name, which an image of a bundle needs"))
             .hint(

@@ -85,7 +85,7 @@ impl Contents {
         image_ref: &ImageRef,
         tree: ImageTree,
     ) -> Result<(), Failure> {
-        let name = repository(&image_ref.name).to_string();
+        let name = image_ref.repository().to_string();
         let called = match &image_ref.reference {
             Reference::Tag(tag) => Some(format!("{name}:{tag}")),
             Reference::Digest(_) => None,
@@ -205,15 +205,4 @@ fn single(tree: &ImageTree) -> Result<(&Descriptor, &Manifest), String> {
         format!("it has no linux/{architecture}, and a docker archive holds a single platform of an image")
     })?;
     Ok((descriptor, manifest))
-}
-
-/// Returns the repository name of an image in an archive: the name without the components that only IPFS
-/// needs.
-pub fn repository(name: &str) -> &str {
-    let rest = match name.split_once('/') {
-        Some(("ipfs" | "ipns", rest)) => rest.split_once('/').map(|(_, rest)| rest),
-        Some((hash, rest)) if hash.starts_with("ciq") || hash.starts_with("1220") => Some(rest),
-        _ => None,
-    };
-    rest.unwrap_or(name)
 }

@@ -12,7 +12,7 @@ use tokio::{runtime::Runtime, sync::mpsc::unbounded_channel};
 use super::*;
 use crate::{
     content::{Settings, SharePolicy},
-    control::{Destination, ImageRequest, Naming, Options, Reply, Request},
+    control::{Destination, ImageRequest, ImportOptions, Naming, Options, Reply, Request},
     images::{
         archive::{
             ArchiveSource,
@@ -84,13 +84,15 @@ impl Bed {
     /// The references of the imported images.
     async fn import(&self, path: &Path) -> Result<Vec<String>, Failure> {
         let source = ArchiveSource::open(path).unwrap();
-        let request = ImageRequest::Import {
+        let options = ImportOptions {
             name: None,
             form: "layout".into(),
             compress: None,
+            estargz: false,
             profile: None,
             registry: None,
         };
+        let request = ImageRequest::Import { options };
         match self.ask(request, Attachment::Archive(source)).await? {
             (ImageReply::Imported { images }, _) => {
                 Ok(images.into_iter().map(|image| image.reference).collect())

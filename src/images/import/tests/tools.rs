@@ -211,6 +211,30 @@ async fn a_buildx_archive_keeps_its_attestation() {
 }
 
 #[tokio::test]
+async fn an_attestation_names_the_manifest_whose_layers_became_estargz() {
+    let bed = Bed::new().await;
+    let (files, before) = tools::buildx();
+    let options = Options { estargz: true, ..options(ImportFormat::Layout, Profile::UnixfsV1) };
+    let source = ArchiveSource::stream("the stream", Cursor::new(tar(&files)));
+    let (images, warnings) = import(&bed.content, source, options, Box::new(|_| {})).await.unwrap();
+    assert_eq!((images.len(), warnings), (1, vec![]));
+    let top = &images[0].top.digest;
+    assert_ne!(*top, Digest::sha256_of(&before));
+    let blob = async |digest: &Digest| {
+        let path = format!("{}/org/built/{}", images[0].cid, archive::blob_path(digest));
+        read(&bed.content, &path).await
+    };
+    let index = ocipfs_oci::Index::parse(&blob(top).await).unwrap();
+    let [image, attestation] = &index.manifests[..] else { panic!("{index:?}") };
+    let attested = attestation.annotation("vnd.docker.reference.digest");
+    assert_eq!(attested, Some(&*image.digest.to_string()));
+    assert_eq!(image.platform.as_ref().unwrap().to_string(), "linux/amd64");
+    let manifest = ocipfs_oci::Manifest::parse(&blob(&image.digest).await).unwrap();
+    assert!(manifest.layers[0].annotation("containerd.io/snapshot/stargz/toc.digest").is_some());
+    bed.pull(&images[0]).await;
+}
+
+#[tokio::test]
 async fn other_forms_than_a_layout_leave_referrers_out_with_a_warning() {
     let bed = Bed::new().await;
     let (files, _) = tools::oras(1);

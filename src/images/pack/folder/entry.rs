@@ -6,23 +6,13 @@ use std::os::unix::ffi::OsStrExt;
 
 use tar::{EntryType, Header};
 
-const BLOCK: usize = 512;
-const ZEROS: [u8; BLOCK] = [0; BLOCK];
-
-/// Two blocks of zeros end an archive.
-pub(super) const END: [u8; 2 * BLOCK] = [0; 2 * BLOCK];
+use crate::images::pack::padding;
 
 /// The permissions with the setuid, setgid and sticky bits, without the kind of file.
 const MODE: u32 = 0o7777;
 
 /// The largest size that eleven octal digits can say.
 const SIZE_MAX: u64 = (1 << 33) - 1;
-
-/// The zeros that follow `size` bytes up to the next block.
-pub(super) fn padding(size: u64) -> &'static [u8] {
-    let used = (size % BLOCK as u64) as usize;
-    &ZEROS[..(BLOCK - used) % BLOCK]
-}
 
 /// An extended attribute.
 pub(super) struct Attribute {
@@ -158,6 +148,7 @@ mod tests {
     use std::io::Read;
 
     use super::*;
+    use crate::images::pack::END;
 
     #[test]
     fn the_length_of_a_pax_record_includes_its_own_digits() {
