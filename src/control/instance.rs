@@ -107,6 +107,23 @@ async fn enter(
     tokio::task::spawn_blocking(enter).await.map_err(Failure::new)?
 }
 
+/// Opens the names that content is found and published by.
+async fn open_names(
+    content: Content,
+    repositories: Repositories,
+    naming: Naming,
+    policy: Arc<Policy>,
+) -> Result<(Resolver, Publisher), Failure> {
+    let Naming { share, follow, prefetch, publish_key } = naming;
+    let node = content.node();
+    sweeper::release_when_full(&repositories, &content, policy);
+    let key = node.find_key(&publish_key).await.map_err(publish_key_failure)?;
+    let followed = Followed::open(node, repositories.database().clone(), follow, prefetch);
+    let followed = followed.await.map_err(Failure::new)?;
+    let publisher = Publisher::new(content.clone(), repositories.clone(), key, share);
+    Ok((Resolver::new(content, repositories, followed), publisher))
+}
+
 /// Takes notes on the way to a reply.
 pub type Notes = UnboundedSender<Note>;
 
@@ -131,19 +148,11 @@ impl Instance {
             None => Node::offline(&options.data_dir),
         };
         let node = node.map_err(start_failure)?;
-        let Naming { share, follow, prefetch, publish_key } = options.naming;
-        let policy = Arc::new(options.policy);
-        let parts = async {
-            let settings = Settings { share, ..options.content };
-            let content = Content::new(store, node.clone(), settings).map_err(content_failure)?;
-            sweeper::release_when_full(&repositories, &content, policy.clone());
-            let key = node.find_key(&publish_key).await.map_err(publish_key_failure)?;
-            let followed = Followed::open(&node, repositories.database().clone(), follow, prefetch);
-            let followed = followed.await.map_err(Failure::new)?;
-            let publisher = Publisher::new(content.clone(), repositories.clone(), key, share);
-            Ok((Resolver::new(content, repositories, followed), publisher))
-        };
-        let (resolver, publisher) = match parts.await {
+        let (prefetch, policy) = (options.naming.prefetch, Arc::new(options.policy));
+        let settings = Settings { share: options.naming.share, ..options.content };
+        let content = Content::new(store, node.clone(), settings).map_err(content_failure);
+        let names = async { open_names(content?, repositories, options.naming, policy.clone()).await };
+        let (resolver, publisher) = match names.await {
             Ok(parts) => parts,
             Err(failure) => {
                 node.shutdown().await;

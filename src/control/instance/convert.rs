@@ -23,7 +23,7 @@ use crate::{
         import,
         input::Input,
     },
-    names::{BlobSource, ImageTree, NameKind, Resolver},
+    names::{BlobSource, ImageTree, NameKind, Resolver, TreeOptions},
 };
 
 /// Bytes of a blob by which a document is recognized.
@@ -39,7 +39,8 @@ impl Instance {
     ) -> Result<Vec<ImageInfo>, Failure> {
         let image_ref = self.image_ref(reference)?;
         let kind = NameKind::parse(&image_ref.name).map_err(names_failure)?;
-        let tree = ImageTree::read(self.resolver(), &kind, &image_ref.reference, false).await;
+        let tree =
+            ImageTree::read(self.resolver(), &kind, &image_ref.reference, TreeOptions::default()).await;
         let tree = tree.map_err(tree_failure)?;
         tree.warnings.iter().for_each(|text| drop(notes.send(Note::Warning(text.clone()))));
         let stored = StoredImage::new(self, kind, &image_ref, tree, notes.clone())?;
