@@ -68,7 +68,7 @@ pub use store::index::{
 };
 pub use store::{
     Database, Error as StoreError, GcGuard, Origin, Store, StoreStat, Stored, TreeVersion, add_tree,
-    is_stored, share_again,
+    is_stored, share_added_again, share_again,
 };
 pub use uploads::{Error as UploadError, Upload, UploadUsage, Uploads, now};
 pub use verify::{Damage, Verified};
