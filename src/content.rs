@@ -77,7 +77,7 @@ pub use store::index::{
 };
 pub use store::{
     Database, Error as StoreError, GcGuard, Origin, ReadSeek, Store, StoreStat, Stored, TreeVersion,
-    add_tree, is_stored, share_again,
+    add_tree, is_stored, share_added_again, share_again,
 };
 pub use tree_blocks::TreePaths;
 pub use uploads::{Error as UploadError, Upload, UploadUsage, Uploads, now};

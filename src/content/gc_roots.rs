@@ -4,7 +4,7 @@ use ocipfs_node::Cid;
 use redb::WriteTransaction;
 
 use super::{
-    Content, Error, GcRoot, ImportedImage, RetainedCounts, StoreError, share_again,
+    Content, Error, GcRoot, ImportedImage, RetainedCounts, StoreError, share_added_again,
     store::index::{self, Index},
 };
 
@@ -38,14 +38,7 @@ impl Content {
         let roots = gc_root.roots();
         // What a command adds is shared also where it is from a network that the node left.
         let added = if gc_root.is_kept { gc_root.all_roots() } else { Vec::new() };
-        let share = move |write: &WriteTransaction| {
-            for root in added {
-                if !share_again(write, &root)? {
-                    break;
-                }
-            }
-            Ok(())
-        };
+        let share = move |write: &WriteTransaction| share_added_again(write, &added);
         self.index(move |index| index.retain_with(&key, &gc_root, share)).await?;
         self.announce(roots).await
     }

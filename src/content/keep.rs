@@ -10,7 +10,7 @@ use redb::WriteTransaction;
 
 use super::{
     Blob, Content, Error, GcRoot, Store, StoreError,
-    store::{BlobLayout, Leaf, Origin, index, note_from_peers, share_again},
+    store::{BlobLayout, Leaf, Origin, index, note_from_peers, share_added_again},
 };
 
 impl Content {
@@ -83,7 +83,7 @@ impl Kept {
         index::retain_also(write, gc_root, reference)?;
         // A command adds it, so it is shared also where it is from a network that the node left.
         if reference.is_kept {
-            share_again(write, &self.file)?;
+            share_added_again(write, &reference.all_roots())?;
         }
         Ok(())
     }

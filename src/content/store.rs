@@ -71,7 +71,7 @@ pub use files::is_stored;
 pub use gc_guard::GcGuard;
 pub use layout::{BlobLayout, Leaf};
 pub use lost::DamagedBlob;
-pub use network::share_again;
+pub use network::{share_added_again, share_again};
 pub use origin::{Origin, note_from_peers};
 pub use partial::{Hashed, PartialBlob};
 pub use stat::StoreStat;

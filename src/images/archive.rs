@@ -20,6 +20,7 @@ mod path;
 mod source;
 mod stage;
 mod unlisted;
+mod xz;
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::content::{
-    GcRoot, Profile, retain_root,
+    GcRoot, Profile, retain_root, share_added_again,
     store::index::Index,
     store::{BlobLayout, Leaf},
 };
@@ -241,4 +241,21 @@ fn push_does_not_share_content_added_in_a_former_network() {
         world.holds();
     }
     world.apply(&Step::Add((1, 0)));
+}
+
+#[test]
+fn a_command_shares_files_and_blocks_of_a_former_network_again() {
+    let mut world = World::new();
+    world.apply(&Step::Add((1, 0)));
+    world.apply(&Step::Fetch(2));
+    world.apply(&Step::LeaveNetwork);
+    let [file, block] = [dag((1, 0)).root.cid, leaf(2).cid];
+    assert!(!world.shows(&file) && !world.shows(&block));
+    let added = vec![file, block, leaf(3).cid];
+    let store = world.store();
+    store.database().write(|write| share_added_again(write, &added)).unwrap();
+    // A command retains the file, too.
+    Index::new(store.database()).retain(&file, &GcRoot::new(true, &[file], vec![])).unwrap();
+    assert!(world.shows(&file) && world.shows(&block));
+    assert!(!world.shows(&leaf(3).cid), "it is not here");
 }

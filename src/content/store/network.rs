@@ -60,6 +60,23 @@ pub fn share_again(write: &WriteTransaction, root: &Cid) -> Result<bool, Error> 
     Ok(has_left)
 }
 
+/// Shares content again that a command adds and that was hidden since the node left a network: stored files, and blocks that
+/// belong to no file, such as the directory of a layer.
+pub fn share_added_again(write: &WriteTransaction, roots: &[Cid]) -> Result<(), Error> {
+    let mut tables = Tables::open(write)?;
+    if tables::number(&tables.meta, LEFT_NETWORK)? == 0 {
+        return Ok(());
+    }
+    for root in roots {
+        let key = BlockKey::of(root);
+        match tables.stored_root(&key)? {
+            Some(id) => tables.share_again(id)?,
+            None => tables.share_block_again(&key)?,
+        }
+    }
+    Ok(())
+}
+
 fn file_ids(tables: &Tables) -> Result<Vec<u64>, Error> {
     let mut ids = Vec::new();
     for row in tables.files.iter()? {
@@ -90,6 +107,25 @@ fn loose(tables: &Tables) -> Result<Vec<(BlockKey, BlockPlace)>, Error> {
 }
 
 impl Tables<'_> {
+    fn share_block_again(&mut self, key: &BlockKey) -> Result<(), Error> {
+        let first = self.blocks.get(key.bytes())?.map(|row| {
+            let (owner, place) = row.value();
+            (owner, BlockPlace::from_row(place))
+        });
+        let place = match first {
+            Some((FORMER_OWNER, place)) => Some(place),
+            _ => {
+                let shared = self.shared.get((key.bytes(), FORMER_OWNER))?;
+                shared.map(|place| BlockPlace::from_row(place.value()))
+            }
+        };
+        if let Some(place) = place {
+            self.own(key, NO_OWNER, &place)?;
+            self.disown(key, FORMER_OWNER)?;
+        }
+        Ok(())
+    }
+
     /// A file that a client pushed or a command added again is hidden no longer.
     pub(super) fn share_again(&mut self, id: u64) -> Result<(), Error> {
         let is_hidden =

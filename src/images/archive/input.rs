@@ -9,9 +9,11 @@ use std::{
 
 use bzip2::bufread::MultiBzDecoder;
 use flate2::bufread::MultiGzDecoder;
-use lzma_rust2::XzReader;
 
-use super::listing::{self, EarlyManifest};
+use super::{
+    listing::{self, EarlyManifest},
+    xz::XzDecoder,
+};
 use crate::images::pack::inspect::Compression;
 
 /// Maximum size of the headers of one entry: its long names and attributes.
@@ -19,8 +21,6 @@ const MAX_HEADERS: u64 = 1 << 20;
 
 /// Leading bytes that tell how an archive is compressed.
 const MAGIC_BYTES: u64 = 6;
-/// Memory of the xz decoder: what the highest level of `xz` needs, whose dictionary has 64 MiB.
-const MAX_XZ_KIB: u32 = 66 << 10;
 
 /// Told the bytes read so far.
 pub type Progress = Box<dyn FnMut(u64) + Send>;
@@ -107,7 +107,7 @@ pub fn decompressed(mut input: impl Read + 'static) -> io::Result<Decompressed> 
             Box::new(Observed { inner: zstd::Decoder::with_buffer(input)?, damage: damage.clone() })
         }
         Packing::Xz => {
-            let inner = XzReader::new_mem_limit(input, true, MAX_XZ_KIB);
+            let inner = XzDecoder::new(input);
             Box::new(BufReader::new(Observed { inner, damage: damage.clone() }))
         }
         Packing::Bzip2 => Box::new(Observed { inner: MultiBzDecoder::new(input), damage: damage.clone() }),

@@ -265,6 +265,18 @@ fn check(bed: &Bed, seed: u64) -> bool {
     is_read
 }
 
+/// Found by a long run: the reader of the library did not end.
+#[test]
+fn a_damaged_xz_stream_that_makes_no_progress_is_rejected() {
+    let (done, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let is_read = check(&Bed::new(), 49_324);
+        done.send(is_read)
+    });
+    let is_read = ended.recv_timeout(std::time::Duration::from_secs(60)).expect("it ends");
+    assert!(!is_read);
+}
+
 #[test]
 fn damaged_and_hostile_archives_are_read_or_rejected_and_leave_no_files() {
     // Files in memory, where the system has such: most of a run is then spent in the code that reads.
