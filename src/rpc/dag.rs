@@ -30,11 +30,10 @@ pub async fn get(State(rpc): State<Rpc>, args: Args) -> Result<Response, Error> 
     let Node { cid, block, value, .. } = node(&rpc, at).await?;
     match args.text("output-codec") {
         None | Some("dag-json" | "json") => {
-            let mut text = match cid.codec() {
+            let text = match cid.codec() {
                 DAG_CBOR => dag_json(&block[value]).map_err(Error::failed)?,
                 _ => json::node(&cid, &Fields::decode(&cid, block).map_err(Error::failed)?).to_string(),
             };
-            text.push('\n');
             Ok(whole("text/plain", text.into()))
         }
         Some("dag-cbor" | "cbor") if cid.codec() == DAG_CBOR => Ok(whole("text/plain", block.slice(value))),
@@ -84,7 +83,8 @@ async fn node(rpc: &Rpc, mut at: CidPath) -> Result<Node, Error> {
 pub async fn resolve(State(rpc): State<Rpc>, args: Args) -> Result<Json<Value>, Error> {
     let at = path::resolve(&rpc, args.one(0, "ref")?).await?;
     let Node { cid, names, .. } = node(&rpc, at).await?;
-    Ok(Json(serde_json::json!({ "Cid": json::link(&cid), "RemPath": names.join("/") })))
+    let rest: String = names.iter().map(|name| format!("/{name}")).collect();
+    Ok(Json(serde_json::json!({ "Cid": json::link(&cid), "RemPath": rest })))
 }
 
 /// The size of a DAG.

@@ -55,7 +55,7 @@ pub enum CborTarget {
 pub fn cbor_resolve(block: &[u8], names: &[String]) -> Result<CborTarget, String> {
     let mut reader = Reader::new(block);
     for (depth, name) in names.iter().enumerate() {
-        let missing = || format!("no link named {name:?}");
+        let missing = || format!("key not found: {name:?}");
         match reader.head()? {
             Head::Link(cid) => return Ok(CborTarget::Link(cid, depth)),
             Head::List(count) => {
@@ -140,7 +140,7 @@ mod tests {
         assert_eq!(at("bb/c/further/on"), Ok(CborTarget::Link(cid, 2)));
         assert_eq!(value("d"), b"\x64text");
         for path in ["a/2", "a/x", "b", "d/x", "bb/d"] {
-            assert!(at(path).unwrap_err().contains("no link named"), "{path}");
+            assert!(at(path).unwrap_err().contains("key not found"), "{path}");
         }
     }
 

@@ -187,10 +187,14 @@ async fn rpc_dag_cbor_is_read_along_paths_counted_exported_and_kept() {
     assert!(root.starts_with("bafyrei"), "{root}");
     let node = one.json(&format!("dag/get?arg={root}")).await;
     assert_eq!(node, json!({ "d": { "/": directory }, "l": [1, { "/": file }] }));
-    assert_eq!(one.bytes(&format!("dag/get?arg={root}/l/0")).await, b"1\n");
+    assert_eq!(one.bytes(&format!("dag/get?arg={root}/l/0")).await, b"1");
     assert_eq!(one.json(&format!("dag/get?arg={root}/d/a")).await, json!({ "/": { "bytes": "aW4gaXQ" } }));
     assert_eq!(one.bytes(&format!("dag/get?arg={root}&output-codec=dag-cbor")).await, block);
-    assert!(one.failure(&format!("dag/get?arg={root}/x")).await.contains("no link named"));
+    assert_eq!(one.failure(&format!("dag/get?arg={root}/x")).await, "key not found: \"x\"");
+    let within = one.json(&format!("dag/resolve?arg={root}/l/0")).await;
+    assert_eq!(within, json!({ "Cid": { "/": root }, "RemPath": "/l/0" }));
+    let below = one.json(&format!("dag/resolve?arg={root}/l/1")).await;
+    assert_eq!(below, json!({ "Cid": { "/": file }, "RemPath": "" }));
     let stat = one.json(&format!("dag/stat?arg={root}&progress=false")).await;
     assert_eq!(stat["DagStats"][0]["NumBlocks"], 4, "{stat}");
     // A pin keeps what is below it, and an archive has it.

@@ -213,11 +213,14 @@ func run() error {
 		return err
 	}
 	c := client{api, context.Background()}
-	for name, step := range map[string]func() error{
-		"add and read": c.addAndRead, "pins": c.pins, "blocks": c.blocks, "names": c.names, "peers": c.peers,
+	for _, step := range []struct {
+		name string
+		run  func() error
+	}{
+		{"add and read", c.addAndRead}, {"pins", c.pins}, {"blocks", c.blocks}, {"peers", c.peers}, {"names", c.names},
 	} {
-		if err := step(); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
+		if err := step.run(); err != nil {
+			return fmt.Errorf("%s: %w", step.name, err)
 		}
 	}
 	fmt.Println("done")
