@@ -82,7 +82,7 @@ pub struct Export {
     want: Option<String>,
 }
 
-/// Import bundles, or parts of one in any order, into local repositories
+/// Import bundles, or all parts of one in any order, into local repositories
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Each block is verified. A tag is set only when all of its image is here, with all referrers that the bundle lists. An

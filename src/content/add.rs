@@ -322,7 +322,7 @@ fn write(
     mut parts: Receiver<Option<Bytes>>,
 ) -> Result<(Root, Option<WrittenBlob>), StoreError> {
     let mut sink = match is_dry {
-        true => Sink::Hash(HashOnly::new(options)),
+        true => Sink::Hash(Box::new(HashOnly::new(options))),
         false => Sink::Put(Box::new(BlobWriter::new(store, options)?)),
     };
     while let Some(part) = parts.blocking_recv() {
@@ -345,7 +345,7 @@ async fn next<E: Display>(
 /// Where the bytes of a file go.
 enum Sink {
     Put(Box<BlobWriter>),
-    Hash(HashOnly),
+    Hash(Box<HashOnly>),
 }
 
 impl Sink {

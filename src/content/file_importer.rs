@@ -218,10 +218,8 @@ impl FileImporter {
     }
 
     fn commit(&mut self, commit: Commit) -> Result<(), Error> {
-        match self.stages.as_ref().map(|stages| stages.finisher.send(commit)) {
-            Some(Ok(())) => Ok(()),
-            _ => self.failed(),
-        }
+        let is_sent = self.stages.as_ref().is_some_and(|stages| stages.finisher.send(commit).is_ok());
+        if is_sent { Ok(()) } else { self.failed() }
     }
 
     /// Returns why a stage has ended.

@@ -67,7 +67,7 @@ pub struct StagedBlob {
 
 /// Where the bytes of a staged blob are.
 enum StagedBytes {
-    Written(WrittenBlob),
+    Written(Box<WrittenBlob>),
     /// In the store already.
     Stored(Stored),
     /// In the store, where only another DAG over them is new.
@@ -83,7 +83,7 @@ impl StagedBlob {
         let sha256 = written.digest.clone().ok_or(StoreError::BrokenOff)?;
         let aliases = digest.filter(|digest| **digest != sha256).cloned().into_iter().collect();
         let (root, digest) = (written.root, digest.unwrap_or(&sha256).clone());
-        let source = StagedBytes::Written(written);
+        let source = StagedBytes::Written(Box::new(written));
         Ok(Self { digest, size: root.size, root, compression, sha256, aliases, source })
     }
 

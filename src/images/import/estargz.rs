@@ -197,9 +197,7 @@ impl Conversion<'_> {
             return Ok(Outcome::Unsupported(format!("its media type is {}", layer.media_type)));
         }
         let repeated = match self.encode(layer, piece, None)? {
-            Err(estargz::Error::Repeated(_)) => {
-                read_tar(self.store, layer, piece, |tar| estargz::repeated(tar))?
-            }
+            Err(estargz::Error::Repeated(_)) => read_tar(self.store, layer, piece, estargz::repeated)?,
             encoded => return self.replace(layer, encoded),
         };
         let encoded = match repeated {

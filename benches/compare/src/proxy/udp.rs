@@ -73,10 +73,8 @@ impl Drop for UdpProxy {
 fn socket() -> io::Result<UdpSocket> {
     let socket = UdpSocket::bind("127.0.0.1:0")?;
     socket.set_read_timeout(Some(LOOK))?;
-    let options = SockRef::from(&socket);
-    options.set_recv_buffer_size(BUFFER)?;
-    options.set_send_buffer_size(BUFFER)?;
-    drop(options);
+    SockRef::from(&socket).set_recv_buffer_size(BUFFER)?;
+    SockRef::from(&socket).set_send_buffer_size(BUFFER)?;
     Ok(socket)
 }
 

@@ -105,7 +105,8 @@ impl Behaviour {
             return self.nat.relays.withdrawn(&peer);
         }
         let is_usable = |address: &Multiaddr| {
-            !is_circuit(address) && !is_link_local(address) && !(self.public && is_local(address))
+            let is_hidden = is_circuit(address) || is_link_local(address);
+            !(is_hidden || self.public && is_local(address))
         };
         let dialled = self.connections.dialled(&connection).filter(|address| is_usable(address));
         let address = dialled.or_else(|| listens.iter().find(|address| is_usable(address)));
