@@ -188,7 +188,7 @@ impl BlockFetcher {
     }
 
     fn has_no_peer(&self) -> bool {
-        self.search.online.as_ref().is_none_or(|online| online.peers.count() == 0)
+        self.search.online.as_ref().is_none_or(|online| online.asked() == 0)
     }
 
     /// Returns the error if blocks are awaited and still no peer is connected.
@@ -208,7 +208,7 @@ impl BlockFetcher {
             if let Some(online) = &search.online {
                 online.peers.settled().await;
                 search.search(online).await;
-                let is_alone = search.providers() == 0 && online.peers.count() == 0;
+                let is_alone = search.providers() == 0 && online.asked() == 0;
                 search.is_alone.send_replace(is_alone);
             }
         })));
