@@ -125,7 +125,9 @@ impl<R: Read> Read for Observed<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.inner.read(buffer).map_err(|error| {
             let kind = error.kind();
-            self.damage.set(Some(error));
+            // The first error says why: a decoder that failed only repeats that it did.
+            let first = self.damage.take().unwrap_or(error);
+            self.damage.set(Some(first));
             kind.into()
         })
     }

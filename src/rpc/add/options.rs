@@ -75,7 +75,7 @@ impl AddOptions {
     /// Returns the mode and the time that a file gets whose own ones are these.
     pub fn metadata(&self, own: Metadata) -> Metadata {
         Metadata {
-            mode: if self.preserve_mode { own.mode } else { self.metadata.mode },
+            mode: self.metadata.mode.or(own.mode.filter(|_| self.preserve_mode)),
             mtime: if self.preserve_mtime { own.mtime } else { self.metadata.mtime },
         }
     }
