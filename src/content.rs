@@ -51,7 +51,7 @@ use tokio::sync::RwLock;
 use tokio_util::sync::CancellationToken;
 
 pub use add::{AddError, Adder};
-pub use blob_writer::{BlobWriter, FileOptions, KnownBlob, WrittenBlob};
+pub use blob_writer::{BlobWriter, FileOptions, KnownBlob, PIECE_BYTES, Pieces, WrittenBlob};
 pub use blocking_reader::BlockingReader;
 pub use budget::hold;
 pub use dag::{DagBlock, Extent};
@@ -264,12 +264,7 @@ impl Content {
     /// A stored blob whose file is there, by any of its digests. Under a guard it is not collected.
     pub async fn stored_blob(&self, digest: &Digest) -> Result<Option<Stored>, Error> {
         let digest = digest.clone();
-        let find = move |store: &Store| {
-            let found = store.present(&digest)?;
-            found.iter().for_each(|stored| store.guard_cid(&stored.root));
-            Ok(found)
-        };
-        Ok(self.0.store.run(find).await?)
+        Ok(self.0.store.run(move |store| store.present_guarded(&digest)).await?)
     }
 
     /// Remembers that a blob does not match its digest.

@@ -336,5 +336,5 @@ fn write_want_list(missing: &WantList, path: &Path) -> Result<String, Exit> {
 
 /// Results show where a file is, wherever the command was typed.
 fn absolute(path: &str) -> Result<PathBuf, Exit> {
-    Ok(std::path::absolute(path).map_err(|e| Failure::new(format!("{path:?} is no path: {e}")))?)
+    Ok(std::path::absolute(path).map_err(|e| Failure::new(format!("invalid path {path:?}: {e}")))?)
 }

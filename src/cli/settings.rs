@@ -61,7 +61,7 @@ pub struct Settings {
     /// Relay between peers that cannot dial each other: 128 KiB in two minutes for strangers, which is enough to open a direct connection; without limits for members of a private swarm [default: false]
     #[arg(long, env = "OCIPFS_RELAY_SERVICE", num_args = 0..=1, default_missing_value = "true", value_name = "true|false")]
     relay_service: Option<bool>,
-    /// Peers to relay for without limits, also to and from others; alone, the node relays for nobody else [default: none]
+    /// Peers to relay for without limits, also to and from others; alone, the node relays for no other peer [default: none]
     #[arg(long, value_name = "PEER", env = "OCIPFS_RELAY_FOR", value_delimiter = ',', num_args = 1..)]
     #[serde(default, deserialize_with = "list::deserialize")]
     relay_for: Option<Vec<PeerName>>,

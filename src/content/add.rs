@@ -12,7 +12,8 @@ use redb::WriteTransaction;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use super::{
-    BlobWriter, Content, Error, FileOptions, GcGuard, Store, StoreError, Stored, WrittenBlob,
+    BlobWriter, Content, Error, FileOptions, GcGuard, PIECE_BYTES, Pieces, Store, StoreError, Stored,
+    WrittenBlob,
     blob_writer::HashOnly,
     store::{index, note_from_peers},
 };
@@ -22,7 +23,6 @@ use memory::{Held, NoMemory};
 
 /// Parts of a body that wait to be hashed and written, and the bytes of each: a piece of the writer, which copies nothing of it.
 const QUEUE_LENGTH: usize = 2;
-const PART_BYTES: usize = 1 << 20;
 /// A shorter file is hashed and written at once.
 const SHORT_BYTES: usize = 64 << 10;
 /// Leaves of one file, which are in memory until it is stored.
@@ -116,7 +116,14 @@ impl Adder {
         let (store, options, is_dry) = (self.content.store().clone(), self.options, self.is_dry);
         let writing = tokio::task::spawn_blocking(move || write(&store, options, is_dry, queue));
         let held = (!is_dry).then(|| self.content.0.adding.held());
-        let mut feed = Feed { parts, open: BytesMut::new(), length: 0, chunk: self.chunk_bytes(), held };
+        let mut feed = Feed {
+            parts,
+            open: Vec::new(),
+            pieces: Pieces::default(),
+            length: 0,
+            chunk: self.chunk_bytes(),
+            held,
+        };
         let fed = feed.body(bytes.freeze(), body, stall, progress).await;
         let Feed { parts, held, .. } = feed;
         if fed.is_err() {
@@ -258,7 +265,8 @@ fn commit(
 struct Feed {
     parts: Sender<Option<Bytes>>,
     /// The next part, which is not full.
-    open: BytesMut,
+    open: Vec<u8>,
+    pieces: Pieces,
     length: u64,
     chunk: u64,
     /// The memory of the chunks; none where they are not stored.
@@ -277,13 +285,11 @@ impl Feed {
         while let Some(mut bytes) = next_bytes {
             self.count(bytes.len() as u64)?;
             while !bytes.is_empty() {
-                if self.open.capacity() == 0 {
-                    self.open.reserve(PART_BYTES);
-                }
-                let missing = PART_BYTES - self.open.len();
+                self.pieces.make_room(&mut self.open);
+                let missing = PIECE_BYTES - self.open.len();
                 self.open.extend_from_slice(&bytes.split_to(missing.min(bytes.len())));
                 // It hangs up before the end only with an error, which the caller sees then.
-                if self.open.len() == PART_BYTES && !self.send().await {
+                if self.open.len() == PIECE_BYTES && !self.send().await {
                     return Ok(());
                 }
             }
@@ -309,7 +315,7 @@ impl Feed {
     }
 
     async fn send(&mut self) -> bool {
-        let part = std::mem::take(&mut self.open).freeze();
+        let part = self.pieces.take(&mut self.open);
         self.parts.send(Some(part)).await.is_ok()
     }
 }

@@ -39,11 +39,11 @@ use super::{
 };
 pub use chunker::{DagChunker, FileOptions, HashOnly};
 pub use known::KnownBlob;
-use pieces::Pieces;
+pub use pieces::Pieces;
 use worker::Worker;
 
 /// A whole number of leaves of either profile.
-const PIECE_BYTES: usize = MIB;
+pub const PIECE_BYTES: usize = MIB;
 
 /// Permits for puts with threads of their own; other puts hash and write in the caller's thread.
 static THREAD_PERMITS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
@@ -122,11 +122,20 @@ impl BlobWriter {
         while !bytes.is_empty() {
             let missing = PIECE_BYTES - self.open.len();
             let part = bytes.split_to(missing.min(bytes.len()));
-            if part.len() == PIECE_BYTES {
-                self.give(part)?;
-                continue;
+            match part.len() {
+                PIECE_BYTES => self.give(part)?,
+                _ => self.write_slice(&part)?,
             }
-            self.append(&part);
+        }
+        Ok(())
+    }
+
+    /// Takes the next bytes by copying them.
+    pub fn write_slice(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
+        while !bytes.is_empty() {
+            let (part, rest) = bytes.split_at(bytes.len().min(PIECE_BYTES - self.open.len()));
+            self.append(part);
+            bytes = rest;
             if self.open.len() == PIECE_BYTES {
                 let piece = self.pieces.take(&mut self.open);
                 self.give(piece)?;

@@ -1,5 +1,5 @@
 //! The blocks of a stored file, as a bundle has them: each node before those below it, and each block as often as the file
-//! has it, so that whoever reads them knows the place of each.
+//! has it, so that a reader knows the place of each.
 
 use ocipfs_node::{Block, Cid, FetchError, inline_bytes};
 use ocipfs_unixfs::links;

@@ -112,7 +112,11 @@ fn single(store: &Store, blob: &Blob, file: Cid) -> Result<Option<(Bytes, BlobLa
 pub(super) fn single_layout(block: Block, data: &Bytes) -> BlobLayout {
     let (root, length) = (block.cid, data.len() as u64);
     let (head, tail) = if root.codec() == RAW { Default::default() } else { leaf_frame(length) };
-    let is_window = !data.is_empty() && *block.data == [&head[..], data, &tail[..]].concat();
+    let is_window = !data.is_empty()
+        && block.data.len() == head.len() + data.len() + tail.len()
+        && block.data.starts_with(&head)
+        && block.data[head.len()..].starts_with(data)
+        && block.data.ends_with(&tail);
     match is_window {
         true => BlobLayout { root, leaves: vec![Leaf { cid: root, offset: 0, length }], nodes: vec![] },
         false => BlobLayout { root, leaves: vec![], nodes: vec![block] },

@@ -140,6 +140,12 @@ impl Content {
         reader.wait_until_stored(&mut |_| {}).await
     }
 
+    /// Fetches the whole of a blob that is to be kept, and returns it as stored; none if it was collected since.
+    pub async fn fetch_stored(&self, blob: &Blob) -> Result<Option<Stored>, Error> {
+        self.fetch(blob).await?.wait_until_stored(&mut |_| {}).await?;
+        self.stored_blob(&blob.digest).await
+    }
+
     /// Whether the blob can be had: it is here, or its first block came and its size is right.
     pub async fn check(&self, blob: &Blob) -> Result<(), Error> {
         self.refuse_rejected(blob)?;

@@ -58,6 +58,8 @@ impl<'a> Walk<'a> {
         for path in &paths.directories {
             absent(entry_names(root, path, &|cid: &Cid| self.node(cid)).map(drop))?;
         }
+        // A node may be linked very often.
+        let mut walked = HashSet::new();
         for path in &paths.files {
             let found = lookup(root, path, &|cid: &Cid| self.node(cid));
             let mut waiting: Vec<Cid> = match found {
@@ -68,6 +70,9 @@ impl<'a> Walk<'a> {
                 }
             };
             while let Some(cid) = waiting.pop() {
+                if !walked.insert(cid) {
+                    continue;
+                }
                 let block = self.node(&cid);
                 match block {
                     Ok(block) => waiting.extend(links(&cid, block)?.into_iter().rev()),

@@ -71,14 +71,7 @@ async fn exchange(
 ) -> Result<Reply, Failure> {
     let Offline { options: offline, is_default_dir } = offline;
     match connect(&offline.data_dir).await {
-        Ok((stream, path)) => {
-            let trusted = Trusted::of(&offline.data_dir);
-            trusted.check_peer(&stream)?;
-            if let Some(dir) = path.parent().filter(|_| socket::is_elsewhere(&offline.data_dir)) {
-                trusted.check_dir(dir)?;
-            }
-            over_socket(stream, envelope, attachment, written, note).await
-        }
+        Ok(connected) => over_socket(connected, &offline.data_dir, envelope, attachment, written, note).await,
         // An impossible directory is treated like a missing one: opening it says why.
         Err(e)
             if matches!(
@@ -86,7 +79,14 @@ async fn exchange(
                 ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::NotADirectory
             ) =>
         {
-            elsewhere::check(&envelope.request, &offline, is_default_dir, &mut note).await?;
+            let warning = elsewhere::check(&envelope.request, &offline, is_default_dir).await;
+            // The registry that answers may be that of the node, which has started in the meantime.
+            if let Ok(connected) = connect(&offline.data_dir).await {
+                return over_socket(connected, &offline.data_dir, envelope, attachment, written, note).await;
+            }
+            if let Some(warning) = warning? {
+                note(warning);
+            }
             if envelope.request.needs_serve() {
                 let message = format!("no node is running in {}", offline.data_dir.display());
                 return Err(Failure::new(message)
@@ -171,12 +171,18 @@ async fn write(
 }
 
 async fn over_socket(
-    stream: UnixStream,
+    (stream, path): (UnixStream, PathBuf),
+    data_dir: &Path,
     envelope: Envelope,
     attachment: Attachment,
     written: &mut Option<Written>,
     note: impl FnMut(Note),
 ) -> Result<Reply, Failure> {
+    let trusted = Trusted::of(data_dir);
+    trusted.check_peer(&stream)?;
+    if let Some(dir) = path.parent().filter(|_| socket::is_elsewhere(data_dir)) {
+        trusted.check_dir(dir)?;
+    }
     let mut json = serde_json::to_vec(&envelope).map_err(Failure::new)?;
     json.push(b'\n');
     let (answers, mut sending) = stream.into_split();

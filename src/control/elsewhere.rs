@@ -16,15 +16,14 @@ const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
 const HEAD_BYTES: u64 = 4096;
 
 /// Fails where a registry answers at the address of this node and the user did not choose the directory: the node that they
-/// mean uses another one. For a chosen directory, references that the registry does not serve are worth a warning.
+/// mean uses another one. For a chosen directory, references that the registry does not serve are worth the warning that is returned.
 pub async fn check(
     request: &Request,
     options: &Options,
     is_default_dir: bool,
-    note: &mut impl FnMut(Note),
-) -> Result<(), Failure> {
+) -> Result<Option<Note>, Failure> {
     if !(is_default_dir || prints_references(request)) || !is_registry(&options.registry).await {
-        return Ok(());
+        return Ok(None);
     }
     let (dir, registry) = (options.data_dir.display(), &options.registry);
     let message = format!("no node is running in {dir}, but a registry answers on {registry}");
@@ -34,8 +33,7 @@ pub async fn check(
              /var/lib/ocipfs), or this one with --data-dir {dir}"
         )));
     }
-    note(Note::Warning(format!("{message}: clients cannot pull this reference from it")));
-    Ok(())
+    Ok(Some(Note::Warning(format!("{message}: clients cannot pull this reference from it"))))
 }
 
 fn prints_references(request: &Request) -> bool {

@@ -1,7 +1,7 @@
 //! Invitations to a private swarm: one string with all that a machine needs to join it.
 //!
 //! An invitation is `ocipfs-join-1.` and the unpadded base64url of a JSON document and of the first eight bytes of its sha256, so
-//! that a string that was cut short or mistyped is refused. It contains the swarm key: whoever reads it can join.
+//! that a string that was cut short or mistyped is refused. It contains the swarm key: anyone who reads it can join.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -12,9 +12,7 @@ use ocipfs_node::Reachability;
 use serde::{Deserialize, Serialize};
 
 pub(super) use attachment::{Answer, Ask, Attached, AttachedBundle, AttachedLayer, Envelope, Write};
-pub use bundle::{
-    BundleImage, BundleReply, BundleRequest, Earlier, ExportedBundle, ImportedBundle, RequestedImage,
-};
+pub use bundle::{BundleReply, BundleRequest, Earlier, ExportedBundle, ImportedBundle, RequestedImage};
 pub use image::{ExportedImage, ImageInfo, ImageReply, ImageRequest, ImportOptions, InspectedImage};
 pub use layer::{Added, AddedLayer, Inspected, LayerRequest, Source};
 pub(super) use name::{ConflictingWriter, FollowedRepository, ServedRoot};

@@ -90,7 +90,7 @@ async fn ask(client: &reqwest::Client, url: &RouterUrl, cid: &Cid) -> Result<Vec
     let request = client.get(format!("{}/routing/v1/providers/{cid}", url.0));
     let mut response =
         request.header(reqwest::header::ACCEPT, "application/json").send().await.map_err(reason)?;
-    // No provider is no error.
+    // A router that knows no provider has not failed.
     if response.status() == reqwest::StatusCode::NOT_FOUND {
         return Ok(Vec::new());
     }

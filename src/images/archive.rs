@@ -7,6 +7,7 @@
 //!
 //! Nothing is visible in the store before [`Images`] is committed by who imports; dropped, it leaves nothing.
 
+pub mod attested;
 mod cosign;
 mod docker;
 mod folder;

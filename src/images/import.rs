@@ -4,7 +4,6 @@
 //! archive::read ─► Images ─► (estargz) ─► named ─► layout | descriptor | dockerized ─► stored, then retained and announced
 //! ```
 
-mod attested;
 mod builder;
 mod called;
 mod descriptor;

@@ -18,7 +18,7 @@ use lab::{Lab, Nat};
 
 /// Tries of each kind unless `OCIPFS_TEST_NAT_TRIES` says otherwise.
 const TRIES: usize = 2;
-/// A relayed connection carries what it takes to agree on a direct one, and no more.
+/// A relayed connection carries only what it takes to agree on a direct one.
 const MAX_RELAYED_BYTES: u64 = 256 << 10;
 const MIB: usize = 4;
 
@@ -233,7 +233,7 @@ table inet watch {
 }
 ";
 
-/// Members behind NAT exchange content through a member that relays; nobody else gets a packet.
+/// Members behind NAT exchange content through a member that relays; no other host gets a packet.
 fn private_swarm() {
     let lab = Lab::behind_nat(Nat::Symmetric, Nat::Symmetric);
     ["a", "b", "r"].iter().for_each(|host| lab.nft(host, MEMBERS_ONLY));

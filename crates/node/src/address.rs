@@ -9,7 +9,16 @@ const MAX_RELAYS_PER_DIAL: usize = 4;
 
 /// Returns the IP address at the start of a multiaddress.
 pub(crate) fn ip(address: &Multiaddr) -> Option<IpAddr> {
-    match address.iter().next()? {
+    as_ip(address.iter().next()?)
+}
+
+/// Returns all IP addresses in a multiaddress; of a circuit, those of the relay. The TCP transport dials the last of several.
+pub(crate) fn ips(address: &Multiaddr) -> impl Iterator<Item = IpAddr> {
+    address.iter().take_while(|part| *part != Protocol::P2pCircuit).filter_map(as_ip)
+}
+
+fn as_ip(part: Protocol) -> Option<IpAddr> {
+    match part {
         Protocol::Ip4(ip) => Some(ip.into()),
         Protocol::Ip6(ip) => Some(IpAddr::from(ip).to_canonical()),
         _ => None,
@@ -66,7 +75,7 @@ pub(crate) fn relay_of(address: &Multiaddr) -> Option<PeerId> {
 
 /// Returns whether an address belongs to another machine in each network. Of a circuit, that is the relay's address.
 pub(crate) fn is_local(address: &Multiaddr) -> bool {
-    ip(address).is_some_and(is_private)
+    ips(address).any(is_private)
 }
 
 /// Returns an address without the peer ID at its end.
@@ -118,6 +127,18 @@ mod tests {
             assert_eq!(ip(&address).map(is_private), private, "{text}");
             assert_eq!(is_dns(&address), dns, "{text}");
             assert_eq!(is_link_local(&address), text.starts_with("/ip6/fe80"), "{text}");
+        }
+    }
+
+    #[test]
+    fn each_ip_of_an_address_decides_whether_it_is_local() {
+        for (text, local) in [
+            ("/ip4/203.0.113.9/tcp/1/ip4/10.0.0.1/tcp/22", true),
+            ("/dns/example.org/tcp/1/ip4/10.0.0.1/tcp/443/tls/ws", true),
+            ("/dns/example.org/tcp/1/ip4/203.0.113.9/tcp/443/tls/ws", false),
+            ("/ip4/203.0.113.9/tcp/1/p2p-circuit/ip4/10.0.0.1/tcp/1", false),
+        ] {
+            assert_eq!(is_local(&text.parse().unwrap()), local, "{text}");
         }
     }
 

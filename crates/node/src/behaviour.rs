@@ -86,7 +86,7 @@ pub(crate) struct BehaviourSettings {
 
 #[cfg(test)]
 impl BehaviourSettings {
-    /// Returns the settings of a node without configured addresses that relays for nobody.
+    /// Returns the settings of a node without configured addresses that relays for no peer.
     pub(crate) fn of_tests(public: bool) -> Self {
         Self {
             announce: Vec::new(),

@@ -22,7 +22,11 @@ use std::{
 };
 
 use futures::{FutureExt, StreamExt, future::BoxFuture};
-use libp2p::{Multiaddr, PeerId, Stream, StreamProtocol, multiaddr::Protocol};
+use libp2p::{
+    Multiaddr, PeerId, Stream,
+    multiaddr::Protocol,
+    relay::{HOP_PROTOCOL_NAME, STOP_PROTOCOL_NAME},
+};
 use libp2p_stream::{Control, IncomingStreams};
 use tokio::{sync::Semaphore, task::JoinSet};
 
@@ -30,8 +34,6 @@ use crate::{Options, address, locked, peers::Peers};
 use limits::Places;
 use wire::{HopRequest, Limit, Status};
 
-const HOP: StreamProtocol = StreamProtocol::new("/libp2p/circuit/relay/0.2.0/hop");
-const STOP: StreamProtocol = StreamProtocol::new("/libp2p/circuit/relay/0.2.0/stop");
 const RESERVATION: Duration = Duration::from_secs(60 * 60);
 /// How long a peer has for each step before bytes are relayed.
 const STEP_TIMEOUT: Duration = Duration::from_secs(15);
@@ -120,7 +122,10 @@ pub(crate) fn start(
     let streams = libp2p_stream::Behaviour::new();
     let mut control = streams.new_control();
     // Before the first connection: peers learn of the service by the protocol.
-    let requests = control.accept(HOP).inspect_err(|error| tracing::error!(%error, "cannot relay")).ok()?;
+    let requests = control
+        .accept(HOP_PROTOCOL_NAME)
+        .inspect_err(|error| tracing::error!(%error, "cannot relay"))
+        .ok()?;
     let (peers, addresses, places) = (peers.clone(), addresses.clone(), Mutex::default());
     let relay = Arc::new(Relay { me, policy, control, peers, addresses, places });
     Some((streams, relay.run(requests).boxed()))
@@ -213,7 +218,7 @@ impl Relay {
     ) -> Result<(Stream, CircuitPlace), Status> {
         let place = self.take_place(source, destination, limit.is_none())?;
         let opening = async {
-            let mut stream = self.control.clone().open_stream(destination, STOP).await.ok()?;
+            let mut stream = self.control.clone().open_stream(destination, STOP_PROTOCOL_NAME).await.ok()?;
             wire::write_connect(&mut stream, &source, limit).await.ok()?;
             wire::read_stop_status(&mut stream).await.ok().filter(|ok| *ok).map(|_| stream)
         };

@@ -8,7 +8,7 @@ use std::{
 
 use connexa::{
     behaviour::BehaviourEvent,
-    prelude::transport::{dns::DnsResolver, pnet::PreSharedKey, quic},
+    prelude::transport::{pnet::PreSharedKey, quic},
 };
 use futures::{FutureExt, future::LocalBoxFuture};
 use libp2p::{Multiaddr, identity::Keypair, multiaddr::Protocol, swarm::SwarmEvent};
@@ -69,9 +69,9 @@ async fn build(
             }
         });
     builder = match &options.swarm_key {
-        // Without QUIC and DNS: neither uses the pre-shared key.
+        // Without QUIC, which does not use the pre-shared key. The node resolves names itself (`peers/resolve.rs`).
         Some(psk) => builder.enable_pnet(PreSharedKey::new(psk.bytes())),
-        None => builder.enable_quic_with_config(quic).enable_dns_with_resolver(DnsResolver::Local),
+        None => builder.enable_quic_with_config(quic),
     };
     if public {
         builder = builder.with_upnp();

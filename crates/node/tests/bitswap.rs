@@ -1,36 +1,21 @@
 //! Nodes on loopback with in-memory stores.
 
-use std::{
-    collections::HashMap,
-    io,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+mod stores;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use multihash_codetable::{Code, MultihashDigest};
-use ocipfs_node::{Block, Blocks, Cid, FetchError, Node, Options};
+use ocipfs_node::{Block, Cid, FetchError, Node, Options};
+use stores::Memory;
 use tempfile::TempDir;
 
 const SOON: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(5);
 
-#[derive(Default)]
-struct Memory(Mutex<HashMap<Cid, Bytes>>);
-
 impl Memory {
     fn put(&self, block: &Block) {
         self.0.lock().unwrap().insert(block.cid, block.data.clone());
-    }
-}
-
-impl Blocks for Memory {
-    fn size(&self, cid: &Cid) -> io::Result<Option<u64>> {
-        Ok(self.0.lock().unwrap().get(cid).map(|data| data.len() as u64))
-    }
-
-    fn get(&self, cid: &Cid) -> io::Result<Option<Bytes>> {
-        Ok(self.0.lock().unwrap().get(cid).cloned())
     }
 }
 

@@ -1,8 +1,8 @@
 //! Connection limits of a node, and who connects when strangers hold all slots.
 
+mod stores;
+
 use std::{
-    collections::HashMap,
-    io,
     path::Path,
     sync::{Arc, Mutex},
     time::Duration,
@@ -22,25 +22,13 @@ use libp2p::{
     tcp, yamux,
 };
 use multihash_codetable::{Code, MultihashDigest};
-use ocipfs_node::{Blocks, Cid, IpnsName, Limits, Multiaddr, Node, Options};
+use ocipfs_node::{Cid, IpnsName, Limits, Multiaddr, Node, Options};
+use stores::Memory;
 use tokio::{sync::watch, task::JoinHandle};
 
 const SOON: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(20);
 const HOUR: Duration = Duration::from_secs(3600);
-
-#[derive(Default)]
-struct Memory(Mutex<HashMap<Cid, Bytes>>);
-
-impl Blocks for Memory {
-    fn size(&self, cid: &Cid) -> io::Result<Option<u64>> {
-        Ok(self.0.lock().unwrap().get(cid).map(|data| data.len() as u64))
-    }
-
-    fn get(&self, cid: &Cid) -> io::Result<Option<Bytes>> {
-        Ok(self.0.lock().unwrap().get(cid).cloned())
-    }
-}
 
 /// Starts a node that has one block of its own.
 async fn start(dir: &Path, limits: Limits, peers: Vec<Multiaddr>) -> (Node, Cid) {

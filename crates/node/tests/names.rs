@@ -1,9 +1,11 @@
 //! IPNS between nodes on loopback.
 
-use std::{io, sync::Arc, time::Duration};
+mod stores;
 
-use bytes::Bytes;
-use ocipfs_node::{Blocks, Cid, IpnsName, Node, Options, ResolveError};
+use std::{sync::Arc, time::Duration};
+
+use ocipfs_node::{IpnsName, Node, Options, ResolveError};
+use stores::Memory;
 use tempfile::TempDir;
 
 const TTL: Duration = Duration::from_secs(60);
@@ -11,21 +13,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const VALUE: &str = "/ipfs/bafybeiat5rs4tk3kvllj4uu5zr652qnp7kxc4ttewhc5md23gxflqqp7lu";
 const OTHER: &str = "/ipfs/bafkreibm6jg3ux5qumhcn2b3flc3tyu6dmlb4xa7u5bf44yegnrjhc4yeq";
 
-struct Nothing;
-
-impl Blocks for Nothing {
-    fn size(&self, _: &Cid) -> io::Result<Option<u64>> {
-        Ok(None)
-    }
-
-    fn get(&self, _: &Cid) -> io::Result<Option<Bytes>> {
-        Ok(None)
-    }
-}
-
 async fn start(dir: &TempDir) -> Node {
     let listen = vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()];
-    Node::start(Options { listen, ..Options::new(dir.path()) }, Arc::new(Nothing)).await.unwrap()
+    Node::start(Options { listen, ..Options::new(dir.path()) }, Arc::new(Memory::default())).await.unwrap()
 }
 
 async fn connect(one: &Node, other: &Node) {

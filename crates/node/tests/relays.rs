@@ -1,8 +1,9 @@
 //! The relay service, asked by libp2p's own client.
 
+mod stores;
+
 use std::{io, path::Path, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
 use libp2p::{
     Multiaddr, PeerId, StreamProtocol, Swarm, identify,
@@ -12,7 +13,8 @@ use libp2p::{
     swarm::{NetworkBehaviour, SwarmEvent},
     tcp, yamux,
 };
-use ocipfs_node::{Blocks, Cid, Keypair, Node, Options};
+use ocipfs_node::{Keypair, Node, Options};
+use stores::Memory;
 use tokio::{sync::mpsc, task::JoinHandle};
 
 const SOON: Duration = Duration::from_secs(30);
@@ -20,23 +22,11 @@ const ECHO: StreamProtocol = StreamProtocol::new("/test/echo/1.0.0");
 /// More than a limited circuit carries in one direction.
 const MUCH: usize = 400 << 10;
 
-struct Nothing;
-
-impl Blocks for Nothing {
-    fn size(&self, _: &Cid) -> io::Result<Option<u64>> {
-        Ok(None)
-    }
-
-    fn get(&self, _: &Cid) -> io::Result<Option<Bytes>> {
-        Ok(None)
-    }
-}
-
 async fn relay(dir: &Path, strangers: bool, named: &[PeerId]) -> (Node, Multiaddr) {
     let listen = vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()];
     let options =
         Options { listen, relay_service: strangers, relay_for: named.to_vec(), ..Options::new(dir) };
-    let node = Node::start(options, Arc::new(Nothing)).await.unwrap();
+    let node = Node::start(options, Arc::new(Memory::default())).await.unwrap();
     let address = node.listen_addresses().await.swap_remove(0);
     (node, address)
 }

@@ -1,7 +1,8 @@
 //! Finding the addresses of providers, with servers of the routing system made of libp2p's own parts.
 
+mod stores;
+
 use std::{
-    collections::HashMap,
     io,
     path::Path,
     sync::{Arc, Mutex},
@@ -19,26 +20,14 @@ use libp2p::{
     tcp, yamux,
 };
 use multihash_codetable::{Code, MultihashDigest};
-use ocipfs_node::{Blocks, Bootstrap, Cid, Node, Options, RoutedProvider, Router};
+use ocipfs_node::{Bootstrap, Cid, Node, Options, RoutedProvider, Router};
+use stores::Memory;
 use tokio::task::JoinHandle;
 
 const SOON: Duration = Duration::from_secs(30);
 const FIND_TIMEOUT: Duration = Duration::from_secs(20);
-/// Nobody listens there.
+/// An address without a listener.
 const DEAD: &str = "/ip4/127.0.0.1/tcp/1";
-
-#[derive(Default)]
-struct Memory(Mutex<HashMap<Cid, Bytes>>);
-
-impl Blocks for Memory {
-    fn size(&self, cid: &Cid) -> io::Result<Option<u64>> {
-        Ok(self.0.lock().unwrap().get(cid).map(|data| data.len() as u64))
-    }
-
-    fn get(&self, cid: &Cid) -> io::Result<Option<Bytes>> {
-        Ok(self.0.lock().unwrap().get(cid).cloned())
-    }
-}
 
 fn options(dir: &Path, bootstrap: Vec<Multiaddr>) -> Options {
     let listen = vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()];

@@ -112,7 +112,7 @@ impl DagOptions {
         self.with_metadata(Root { cid: block.cid, size: 0, dag_size: block.data.len() as u64 }, block)
     }
 
-    /// Writes a root again with the metadata of these options; what is no dag-pb node stays.
+    /// Writes a root again with the metadata of these options; a root that is not a dag-pb node stays as it is.
     fn with_metadata(&self, root: Root, block: Block) -> (Root, Block) {
         let is_node = root.cid.codec() == DAG_PB && !self.metadata.is_empty();
         let node = PbNode::from_bytes(block.data.clone()).ok().filter(|_| is_node);

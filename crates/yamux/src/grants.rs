@@ -17,7 +17,7 @@ pub(crate) const HEADER_SIZE: usize = 12;
 pub(crate) const DATA: u8 = 0;
 pub(crate) const WINDOW_UPDATE: u8 = 1;
 
-/// Window updates that wait to be written: a peer that does not read is granted no more.
+/// Window updates that wait to be written: beyond these, a peer that does not read gets only the window of yamux.
 const MAX_UPDATES: usize = 1024;
 
 /// Streams with a larger window than yamux knows.

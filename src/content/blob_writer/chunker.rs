@@ -51,7 +51,7 @@ impl DagChunker {
         let Self { chunks, mut tree } = self;
         chunks.finish(|chunk| tree.push(chunk));
         let (root, last) = tree.builder.finish();
-        // With metadata the only leaf is no window of the file, but a block of its own.
+        // With metadata the only leaf is a block of its own, not a window of the file.
         if tree.has_metadata && tree.leaves.len() == 1 {
             tree.leaves.clear();
         }

@@ -62,7 +62,7 @@ impl Small {
     }
 }
 
-/// Commits files until no more come.
+/// Commits files until the last one.
 pub struct Finisher {
     content: Content,
     gc_root: Cid,
@@ -127,7 +127,11 @@ impl Finisher {
         let mut draft = self.content.store().draft()?;
         draft.write(&data)?;
         let draft = draft.sync()?;
-        let (sha256, size) = (Digest::sha256_of(&data), data.len());
+        let sha256 = match digest.algorithm() {
+            Algorithm::Sha256 => found,
+            _ => Digest::sha256_of(&data),
+        };
+        let size = data.len();
         let blob = self.blob(&digest, size as u64, block.cid);
         let aliases = Some(digest).filter(|digest| *digest != sha256).into_iter().collect();
         let layout = single_layout(block, &data);

@@ -52,7 +52,7 @@ struct OpenFile {
     unsaved: u64,
 }
 
-/// Writes files until no more come.
+/// Writes files until the last one.
 pub struct Writer {
     open: HashMap<usize, OpenFile>,
     finisher: SyncSender<Commit>,

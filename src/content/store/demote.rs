@@ -47,6 +47,13 @@ impl Store {
         self.blob(digest)
     }
 
+    /// Like [`Self::present`]; under a guard the blob is not collected.
+    pub fn present_guarded(&self, digest: &Digest) -> Result<Option<Stored>, Error> {
+        let found = self.present(digest)?;
+        found.iter().for_each(|stored| self.guard_cid(&stored.root));
+        Ok(found)
+    }
+
     fn has_file(&self, stored: &Stored) -> Result<bool, Error> {
         Ok(match self.blob_source(&sha256(&stored.digest)?)? {
             Some(source) => source.length().is_ok_and(|length| length >= stored.size),

@@ -63,10 +63,10 @@ pub fn share_again(write: &WriteTransaction, root: &Cid) -> Result<bool, Error> 
 /// Shares content again that a command adds and that was hidden since the node left a network: stored files, and blocks that
 /// belong to no file, such as the directory of a layer.
 pub fn share_added_again(write: &WriteTransaction, roots: &[Cid]) -> Result<(), Error> {
-    let mut tables = Tables::open(write)?;
-    if tables::number(&tables.meta, LEFT_NETWORK)? == 0 {
+    if roots.is_empty() || tables::number(&write.open_table(META)?, LEFT_NETWORK)? == 0 {
         return Ok(());
     }
+    let mut tables = Tables::open(write)?;
     for root in roots {
         let key = BlockKey::of(root);
         match tables.stored_root(&key)? {

@@ -10,7 +10,7 @@ use ocipfs_node::Cid;
 use super::{Instance, Notes};
 use crate::{
     control::{
-        BundleImage, BundleReply, BundleRequest, Failure, ImportedBundle, Note, attachment::Attachment,
+        BundleReply, BundleRequest, ExportedImage, Failure, ImportedBundle, Note, attachment::Attachment,
         failure::bundle_failure,
     },
     images::{
@@ -91,8 +91,8 @@ impl Instance {
         }
     }
 
-    fn bundle_image(&self, image: &BundledImage) -> BundleImage {
-        BundleImage {
+    fn bundle_image(&self, image: &BundledImage) -> ExportedImage {
+        ExportedImage {
             reference: format!("{}/{}", self.0.registry, image.reference()),
             digest: image.manifests.first().map(|top| top.digest.to_string()).unwrap_or_default(),
             size: image.size,

@@ -10,13 +10,10 @@ use bytes::Bytes;
 use ocipfs_oci::Digest;
 use tokio::runtime::Handle;
 
-use super::{Instance, Notes, export::tree_failure, reference::ImageRef};
+use super::{Instance, Notes, reference::ImageRef};
 use crate::{
     content::{self, BlockingReader, Content, Stored},
-    control::{
-        Attachment, Failure, ImageInfo, Note,
-        failure::{content_failure, names_failure},
-    },
+    control::{Attachment, Failure, ImageInfo, Note, failure::content_failure},
     images::{
         archive::{self, ArchiveFolder, ArchiveSource, FolderFile, blob_path},
         export::{self, Format},
@@ -38,10 +35,7 @@ impl Instance {
         notes: Notes,
     ) -> Result<Vec<ImageInfo>, Failure> {
         let image_ref = self.image_ref(reference)?;
-        let kind = NameKind::parse(&image_ref.name).map_err(names_failure)?;
-        let tree =
-            ImageTree::read(self.resolver(), &kind, &image_ref.reference, TreeOptions::default()).await;
-        let tree = tree.map_err(tree_failure)?;
+        let (kind, tree) = self.image_tree(&image_ref, TreeOptions::default()).await?;
         tree.warnings.iter().for_each(|text| drop(notes.send(Note::Warning(text.clone()))));
         let stored = StoredImage::new(self, kind, &image_ref, tree, notes.clone())?;
         let source = Attachment::Archive(ArchiveSource::Folder(Box::new(stored)));
@@ -106,9 +100,7 @@ impl StoredImage {
         }
         let found = self.kind.locate_blob(&self.resolver, digest).await.map_err(|error| error.to_string())?;
         let BlobSource::Blob(blob) = found else { return Ok(None) };
-        let mut reader = self.content.fetch(&blob).await.map_err(failed)?;
-        reader.wait_until_stored(&mut |_| {}).await.map_err(failed)?;
-        self.content.stored_blob(digest).await.map_err(failed)
+        self.content.fetch_stored(&blob).await.map_err(failed)
     }
 
     fn is_document(&self, stored: &Stored) -> Result<bool, String> {

@@ -6,7 +6,7 @@ use std::{io, path::Path, str::FromStr};
 
 use bytes::Bytes;
 
-use super::{Instance, Notes};
+use super::{Instance, Notes, reference::ImageRef};
 use crate::{
     control::{
         Failure, ImageReply, Note,
@@ -36,10 +36,8 @@ impl Instance {
         let mut contents = Contents::new(format, given.is_some());
         for reference in &references {
             let image_ref = self.image_ref(reference)?;
-            let kind = NameKind::parse(&image_ref.name).map_err(names_failure)?;
-            let options = TreeOptions { referrers, platforms: &[] };
-            let tree = ImageTree::read(self.resolver(), &kind, &image_ref.reference, options).await;
-            contents.add(&self.0.registry, kind, &image_ref, tree.map_err(tree_failure)?)?;
+            let (kind, tree) = self.image_tree(&image_ref, TreeOptions { referrers, platforms: &[] }).await?;
+            contents.add(&self.0.registry, kind, &image_ref, tree)?;
         }
         contents.warnings().for_each(|text| drop(notes.send(Note::Warning(text))));
         let failed = |e| unwritable(&dest, e);
@@ -54,6 +52,17 @@ impl Instance {
         }
         target.finish().await.map_err(failed)?;
         Ok(ImageReply::Exported { dest, images: contents.images })
+    }
+
+    /// Reads the manifests of an image.
+    pub(super) async fn image_tree(
+        &self,
+        image_ref: &ImageRef,
+        options: TreeOptions<'_>,
+    ) -> Result<(NameKind, ImageTree), Failure> {
+        let kind = NameKind::parse(&image_ref.name).map_err(names_failure)?;
+        let tree = ImageTree::read(self.resolver(), &kind, &image_ref.reference, options).await;
+        Ok((kind, tree.map_err(tree_failure)?))
     }
 
     /// Writes the files that are known, then each blob as it comes.

@@ -5,10 +5,7 @@ use std::str::FromStr;
 use ocipfs_node::Cid;
 use ocipfs_oci::{Name, Tag};
 
-use super::{
-    Instance, Notes,
-    export::{Export, tree_failure},
-};
+use super::{Instance, Notes, export::Export};
 use crate::{
     content::{ImportedImage, Profile},
     control::{
@@ -106,9 +103,8 @@ impl Instance {
         let image_ref = self.image_ref(reference)?;
         let (name, tag) = called(name)?;
         let (_, gc_root) = self.imported(&image_ref.name).await?;
-        let kind = NameKind::parse(&image_ref.name).map_err(names_failure)?;
-        let tree = ImageTree::read(self.resolver(), &kind, &image_ref.reference, TreeOptions::WHOLE).await;
-        let ImageTree { top, documents, referrers, .. } = tree.map_err(tree_failure)?;
+        let (_, tree) = self.image_tree(&image_ref, TreeOptions::WHOLE).await?;
+        let ImageTree { top, documents, referrers, .. } = tree;
         let (image, tag) = (Tagged { top, documents, referrers }, tag.unwrap_or(Tag::latest()));
         let tagged = import::tag(self.content(), &gc_root, image, name, tag).await.map_err(import_failure)?;
         Ok(ImageReply::Imported { images: vec![info(&self.0.registry, &tagged)] })

@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 
 use ocipfs_node::Cid;
 
-use super::{Instance, Notes, export::tree_failure, reference::ImageRef};
+use super::{Instance, Notes, reference::ImageRef};
 use crate::{
     content::{self, Content},
     control::{
         Collected, DamageInfo, Dropped, Failure, Note, Pin, Room, StoreReply, StoreRequest, Stored, Verified,
         failure::{content_failure, names_failure},
     },
-    names::{BlobSource, ImageTree, NameKind, TreeOptions},
+    names::{BlobSource, NameKind, TreeOptions},
 };
 
 impl Instance {
@@ -90,10 +90,7 @@ impl Instance {
 
     /// Fetches an image whole: the CID in its name, or that its name leads to, and the roots it consists of.
     async fn fetch_image(&self, image_ref: &ImageRef, notes: &Notes) -> Result<(Cid, Vec<Cid>), Failure> {
-        let kind = NameKind::parse(&image_ref.name).map_err(names_failure)?;
-        let image =
-            ImageTree::read(self.resolver(), &kind, &image_ref.reference, TreeOptions::default()).await;
-        let image = image.map_err(tree_failure)?;
+        let (kind, image) = self.image_tree(image_ref, TreeOptions::default()).await?;
         image.warnings.iter().for_each(|text| drop(notes.send(Note::Warning(text.clone()))));
         let (mut roots, mut done) = (BTreeSet::new(), 0);
         let (total, mut root) = (Some(image.blobs.values().sum()), root_of(&kind));

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use ocipfs_oci::{Digest, Platform, Tag};
 use serde::{Deserialize, Serialize};
 
+use super::ExportedImage;
 use crate::images::bundle::WantList;
 
 /// Request about bundles.
@@ -87,20 +88,7 @@ pub struct ExportedBundle {
     /// The blobs that were left out.
     pub left_out: usize,
     /// The images, in the order of the request.
-    pub images: Vec<BundleImage>,
-}
-
-/// An image of a bundle.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BundleImage {
-    /// Reference that clients pull.
-    pub reference: String,
-    /// The digest of its manifest or index.
-    pub digest: String,
-    /// Bytes of all its blobs, and of those of its referrers.
-    pub size: u64,
-    /// How many manifests refer to it or to parts of it.
-    pub referrers: usize,
+    pub images: Vec<ExportedImage>,
 }
 
 /// What became of bundles that were imported.
@@ -109,7 +97,7 @@ pub struct ImportedBundle {
     /// The CIDs of the bundles.
     pub bundles: Vec<String>,
     /// The images that are complete.
-    pub images: Vec<BundleImage>,
+    pub images: Vec<ExportedImage>,
     /// What is missing of others.
     pub missing: Option<WantList>,
     /// Tags that point at other manifests, and were not moved.

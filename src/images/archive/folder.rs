@@ -20,7 +20,7 @@ pub trait ArchiveFolder: Send {
     /// Whether there is something at `path`.
     fn has(&self, path: &str) -> Result<bool, Error>;
 
-    /// Returns the blob at `path` where it is stored already and is no document: it is not read then.
+    /// Returns the blob at `path` where it is stored already and is not a document: it is not read then.
     fn stored(&self, _path: &str) -> Result<Option<Stored>, Error> {
         Ok(None)
     }

@@ -8,16 +8,13 @@ use serde::Deserialize;
 
 use super::{
     ArchiveParts, ArchivedImage, ArchivedName, Error, Images, MAX_DEPTH, MAX_MANIFEST, ManifestOrIndex,
-    cosign,
+    attested, cosign,
     name::{IMAGE_NAME, REF_NAME, REPOSITORY, repository},
     parts::ArchiveFile,
     path::blob_path,
     stage::StagedEntry,
 };
 use crate::images::pack::inspect::Compression;
-
-/// Annotation with the digest of the manifest that an attestation is about.
-const ATTESTED: &str = "vnd.docker.reference.digest";
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -197,16 +194,12 @@ impl IndexWalk<'_> {
         if index.manifests == before {
             return Ok(None);
         }
-        let changed: HashMap<_, _> =
-            before.iter().zip(&index.manifests).map(|(old, new)| (old.digest.to_string(), new)).collect();
-        let attested: Vec<Option<String>> = index
-            .manifests
+        let renamed: HashMap<Digest, Digest> = before
             .iter()
-            .map(|child| changed.get(child.annotation(ATTESTED)?).map(|new| new.digest.to_string()))
+            .zip(&index.manifests)
+            .map(|(old, new)| (old.digest.clone(), new.digest.clone()))
             .collect();
-        for (child, attested) in index.manifests.iter_mut().zip(attested) {
-            child.annotations.extend(attested.map(|digest| (ATTESTED.to_string(), digest)));
-        }
+        attested::rename(&mut index.manifests, |digest| renamed.get(digest).cloned());
         let bytes = serde_json::to_vec(&index).map_err(|e| Error::document(by, e))?;
         Ok(Some(self.images.add(bytes, as_in)))
     }

@@ -1,7 +1,7 @@
 //! One file of an archive becomes a blob that is written and not yet stored, compressed on the way or not.
 
 use std::{
-    io::{self, BufWriter, Read, Write},
+    io::{self, Read, Write},
     str::FromStr,
 };
 
@@ -12,8 +12,8 @@ use ocipfs_oci::{Algorithm, Digest, Hasher};
 use super::Error;
 use crate::{
     content::{
-        BlobWriter, KnownBlob, OtherDag, Profile, ReadSeek, Root, Store, StoreError, Stored, StoredBytes,
-        WrittenBlob,
+        BlobWriter, KnownBlob, OtherDag, PIECE_BYTES, Pieces, Profile, ReadSeek, Root, Store, StoreError,
+        Stored, StoredBytes, WrittenBlob,
     },
     images::pack::{
         gzip::GzipWriter,
@@ -21,8 +21,6 @@ use crate::{
     },
 };
 
-/// A fixed length, so that no encoder sees the input in other pieces elsewhere.
-const CHUNK: usize = 1 << 20;
 const ZSTD_LEVEL: i32 = 3;
 
 /// How an uncompressed layer is written.
@@ -192,15 +190,22 @@ impl Stager<'_> {
         let algorithm = self.expected.map_or(Algorithm::Sha256, Digest::algorithm);
         // What is kept is hashed by a thread of its own.
         let mut hasher = (!keep || algorithm != Algorithm::Sha256).then(|| Hasher::new(algorithm));
-        let mut done = 0;
+        // Of a fixed length, so that an encoder sees the input in the same pieces everywhere.
+        let (mut done, pieces, mut chunk) = (0, Pieces::default(), Vec::new());
         loop {
-            let mut chunk = Vec::with_capacity(CHUNK.min(size as usize + 1));
-            input.by_ref().take(CHUNK as u64).read_to_end(&mut chunk).map_err(|e| Error::of_io(what, e))?;
+            if size >= PIECE_BYTES as u64 {
+                pieces.make_room(&mut chunk);
+            }
+            input
+                .by_ref()
+                .take(PIECE_BYTES as u64)
+                .read_to_end(&mut chunk)
+                .map_err(|e| Error::of_io(what, e))?;
             if chunk.is_empty() {
                 break;
             }
             done += chunk.len() as u64;
-            let chunk = Bytes::from(chunk);
+            let chunk = pieces.take(&mut chunk);
             if let Some(hasher) = &mut hasher {
                 hasher.update(&chunk);
             }
@@ -239,24 +244,12 @@ impl Stager<'_> {
 }
 
 /// A blob that an encoder writes.
-pub struct EncodedBlob(BufWriter<BlobWriterInput>);
-
-struct BlobWriterInput(BlobWriter);
-
-impl Write for BlobWriterInput {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(Bytes::copy_from_slice(bytes)).map_err(io::Error::other)?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
+pub struct EncodedBlob(BlobWriter);
 
 impl Write for EncodedBlob {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes)
+        self.0.write_slice(bytes).map_err(io::Error::other)?;
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -267,13 +260,12 @@ impl Write for EncodedBlob {
 impl EncodedBlob {
     /// Begins one.
     pub fn new(store: &Store, profile: Profile) -> Result<Self, StoreError> {
-        Ok(Self(BufWriter::with_capacity(CHUNK, BlobWriterInput(BlobWriter::new(store, profile)?))))
+        Ok(Self(BlobWriter::new(store, profile)?))
     }
 
-    /// Ends it; `what` names it in errors.
-    pub fn finish(self, what: &str, compression: Compression) -> Result<StagedBlob, Error> {
-        let put = self.0.into_inner().map_err(|e| Error::of_io(what, e.into_error()))?;
-        Ok(StagedBlob::new(put.0.finish()?, None, compression)?)
+    /// Ends it.
+    pub fn finish(self, compression: Compression) -> Result<StagedBlob, StoreError> {
+        StagedBlob::new(self.0.finish()?, None, compression)
     }
 }
 
@@ -311,6 +303,6 @@ impl Squeeze {
             Self::Gzip(out) => (out.finish().map_err(failed)?, Compression::Gzip),
             Self::Zstd(out) => (out.finish().map_err(failed)?, Compression::Zstd),
         };
-        blob.finish(what, compression)
+        Ok(blob.finish(compression)?)
     }
 }

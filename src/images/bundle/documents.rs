@@ -18,9 +18,8 @@ pub async fn store_documents(content: &Content, documents: &BTreeMap<Digest, Byt
     let store = move |store: &Store| {
         let mut staged = Vec::new();
         for (digest, bytes) in documents {
-            match store.present(&digest)? {
-                Some(stored) => store.guard_cid(&stored.root),
-                None => staged.push(put_as(store, profile, bytes, &digest)?),
+            if store.present_guarded(&digest)?.is_none() {
+                staged.push(put_as(store, profile, bytes, &digest)?);
             }
         }
         if staged.is_empty() { Ok(()) } else { StagedBlob::store_all(store, &staged, &[]) }

@@ -136,10 +136,12 @@ async fn take(
 
 /// Releases the blobs, which repositories hold now.
 async fn release(content: &Content, bundle: &ReadBundle) -> Result<(), Error> {
-    content.release(&bundle.root).await?;
     let completed = bundle.manifest.completes.as_deref().and_then(|cid| Cid::try_from(cid).ok());
-    if let Some(completed) = completed {
-        content.release(&completed).await?;
+    for key in [bundle.root].into_iter().chain(completed) {
+        // A manifest may name any CID: what a command added stays.
+        if content.gc_root(&key).await?.is_some_and(|gc_root| !gc_root.is_kept) {
+            content.release(&key).await?;
+        }
     }
     Ok(())
 }

@@ -130,7 +130,7 @@ impl YamlReader {
         }
         let mut frame = Frame { is_mapping, ..Frame::default() };
         if let Some(above) = self.frames.last_mut() {
-            // A key that is no text takes a value all the same.
+            // A key that is not text takes a value, too.
             let key =
                 if above.is_mapping { above.key.take().or(Some(String::new())) } else { above.key.clone() };
             match is_mapping {

@@ -34,23 +34,10 @@ pub struct Parts {
 
 /// The part that is written.
 struct OpenPart {
-    file: BufWriter<SharedFile>,
+    /// Another thread syncs it.
+    file: BufWriter<Arc<File>>,
     unsynced: u64,
     syncing: Option<JoinHandle<io::Result<()>>>,
-}
-
-/// A file that another thread syncs.
-#[derive(Clone)]
-struct SharedFile(Arc<File>);
-
-impl Write for SharedFile {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        (&*self.0).write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 impl Parts {
@@ -87,7 +74,7 @@ impl Parts {
         unfinished.push(".unfinished");
         let unfinished = PathBuf::from(unfinished);
         // A command that was killed may have left one.
-        let file = SharedFile(Arc::new(File::create(&unfinished)?));
+        let file = Arc::new(File::create(&unfinished)?);
         self.made.push((unfinished, name));
         let file = BufWriter::with_capacity(BUFFER_BYTES, file);
         self.open = Some(OpenPart { file, unsynced: 0, syncing: None });
@@ -143,7 +130,7 @@ impl OpenPart {
         self.unsynced = 0;
         self.wait()?;
         let file = self.file.get_ref().clone();
-        let sync = move || file.0.sync_data();
+        let sync = move || file.sync_data();
         self.syncing = Some(thread::Builder::new().name("write-back".into()).spawn(sync)?);
         Ok(())
     }
@@ -157,7 +144,7 @@ impl OpenPart {
     fn sync(mut self) -> io::Result<()> {
         self.file.flush()?;
         self.wait()?;
-        self.file.get_ref().0.sync_all()
+        self.file.get_ref().sync_all()
     }
 }
 

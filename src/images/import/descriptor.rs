@@ -9,8 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use ocipfs_oci::{Descriptor, Digest};
 use serde::Serialize;
 
-use super::{Called, Error, ImageBuilder, Imported, Made, attested, cid_v1, registered};
-use crate::{content::Root, images::archive::ManifestOrIndex};
+use super::{Called, Error, ImageBuilder, Imported, Made, cid_v1, registered};
+use crate::{
+    content::Root,
+    images::archive::{ManifestOrIndex, attested},
+};
 
 pub fn make(builder: &mut ImageBuilder, called: &[Called]) -> Result<Vec<Made>, Error> {
     let mut known = BTreeMap::new();

@@ -9,11 +9,13 @@ use ocipfs_oci::{Descriptor, Digest, Index, Manifest, MediaType, media_type};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Error, attested};
+use super::Error;
 use crate::{
     content::{Profile, Store},
     images::{
-        archive::{self, Decompressed, EncodedBlob, Images, ManifestOrIndex, StagedBlob, decompressed},
+        archive::{
+            self, Decompressed, EncodedBlob, Images, ManifestOrIndex, StagedBlob, attested, decompressed,
+        },
         export::is_loadable,
         pack::{
             estargz::{self, Repeated, TOC_DIGEST, UNCOMPRESSED_SIZE},
@@ -216,7 +218,7 @@ impl Conversion<'_> {
         let out = EncodedBlob::new(self.store, self.profile)?;
         let written = read_tar(self.store, layer, piece, |tar| estargz::write(tar, repeated, out))?;
         Ok(match written {
-            Ok((written, out)) => Ok((written, out.finish(&layer.digest.to_string(), Compression::Gzip)?)),
+            Ok((written, out)) => Ok((written, out.finish(Compression::Gzip)?)),
             Err(error) => Err(error),
         })
     }

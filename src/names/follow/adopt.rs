@@ -6,7 +6,7 @@ use ocipfs_oci::{Digest, Name, Reference, Tag};
 
 use super::followed;
 use crate::{
-    content,
+    content::{self, Stored},
     images::repository::{Adopted, InspectedManifest, RepositoryBlob, inspect, subject_of},
     names::{BlobSource, Error, Resolver, resolve::local::LocalRepository},
 };
@@ -105,9 +105,8 @@ impl Resolver {
                     continue;
                 }
             };
-            self.content().fetch(&blob).await?.wait_until_stored(&mut |_| {}).await?;
-            if let Some(blob) = self.stored(digest).await? {
-                adopted.add_blob(blob);
+            if let Some(stored) = self.content().fetch_stored(&blob).await? {
+                adopted.add_blob(repository_blob(digest, stored));
             }
         }
         Ok(())
@@ -115,10 +114,10 @@ impl Resolver {
 
     async fn stored(&self, digest: &Digest) -> Result<Option<RepositoryBlob>, content::Error> {
         let stored = self.content().stored_blob(digest).await?;
-        Ok(stored.map(|stored| RepositoryBlob {
-            digest: digest.clone(),
-            size: stored.size,
-            root: stored.root,
-        }))
+        Ok(stored.map(|stored| repository_blob(digest, stored)))
     }
+}
+
+fn repository_blob(digest: &Digest, stored: Stored) -> RepositoryBlob {
+    RepositoryBlob { digest: digest.clone(), size: stored.size, root: stored.root }
 }

@@ -123,7 +123,7 @@ fn several(room: &Room, seeders: &[Distant], file: &File) -> Row {
     row.ratio("ocipfs, one seeder", Target::at_least(2.5))
 }
 
-/// The other way: Kubo reads few blocks ahead, whoever serves them.
+/// The other way: Kubo reads few blocks ahead, from any server.
 fn served(room: &Room, tar: &Path, seeder: &Distant, file: &File) -> Result<Row, Failure> {
     let (ours, _proxy, address) = Ocipfs::behind_with_rpc(room, link())?;
     let cid = ours.rpc()?.add_with(tar, CHUNKER)?;

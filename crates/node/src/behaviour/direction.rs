@@ -19,7 +19,7 @@ impl Behaviour {
     pub(super) fn is_dialled(&self, address: &Multiaddr) -> bool {
         match self.public {
             _ if is_http(address) => false,
-            true => !address::ip(address).is_some_and(address::is_private),
+            true => !is_local(address),
             false => !address::is_dns(address),
         }
     }

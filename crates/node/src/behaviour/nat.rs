@@ -4,17 +4,16 @@
 use std::{collections::HashSet, time::Instant};
 
 use libp2p::{
-    Multiaddr, PeerId, autonat, dcutr, identify,
+    Multiaddr, PeerId, autonat,
+    core::transport::ListenerId,
+    dcutr, identify, relay,
     swarm::{
         ConnectionId, ExternalAddresses, FromSwarm, NetworkBehaviour, NewExternalAddrCandidate, ToSwarm,
     },
 };
 use tokio::sync::watch;
 
-use super::{
-    Behaviour,
-    relays::{self, Relays},
-};
+use super::{Behaviour, relays::Relays};
 use crate::{
     Reachability, Route,
     address::{is_circuit, is_link_local, is_local, relay_of, without_peer},
@@ -101,7 +100,7 @@ impl Behaviour {
         protocols: &[libp2p::StreamProtocol],
         listens: &[Multiaddr],
     ) {
-        if !protocols.contains(&relays::HOP) {
+        if !protocols.contains(&relay::HOP_PROTOCOL_NAME) {
             return self.nat.relays.withdrawn(&peer);
         }
         let is_usable = |address: &Multiaddr| {
@@ -142,12 +141,9 @@ impl Behaviour {
                     self.queue.push_back(ToSwarm::ExternalAddrExpired(e.addr.clone()));
                 }
             }
-            FromSwarm::ListenerClosed(e) => {
-                if let Some(relay) = self.nat.relays.closed(&e.listener_id, Instant::now()) {
-                    tracing::debug!(%relay, "reservation on a relay has ended");
-                    self.forget_circuits(|circuit| relay_of(circuit) == Some(relay));
-                }
-            }
+            FromSwarm::ListenerClosed(e) => self.end_reservation(&e.listener_id),
+            // A listener that did not begin is not closed.
+            FromSwarm::ListenerError(e) => self.end_reservation(&e.listener_id),
             FromSwarm::ExternalAddrConfirmed(e) => {
                 // A listen address that is trusted says nothing about the world outside.
                 if is_circuit(e.addr) || self.public || !self.nat.listening.contains(e.addr) {
@@ -211,8 +207,9 @@ impl Behaviour {
             }
             self.advance_nat();
         } else if direct {
-            for id in self.nat.relays.release() {
-                self.queue.push_back(ToSwarm::RemoveListener { id });
+            let released = self.nat.relays.release();
+            if !released.is_empty() {
+                self.queue.extend(released.into_iter().map(|id| ToSwarm::RemoveListener { id }));
                 self.forget_circuits(|_| true);
             }
         }
@@ -234,6 +231,13 @@ impl Behaviour {
                 self.peers.want(relay);
             }
             self.queue.push_back(ToSwarm::ListenOn { opts });
+        }
+    }
+
+    fn end_reservation(&mut self, id: &ListenerId) {
+        if let Some(relay) = self.nat.relays.closed(id, Instant::now()) {
+            tracing::debug!(%relay, "reservation on a relay has ended");
+            self.forget_circuits(|circuit| relay_of(circuit) == Some(relay));
         }
     }
 

@@ -6,11 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use libp2p::{
-    Multiaddr, PeerId, StreamProtocol, core::transport::ListenerId, multiaddr::Protocol, swarm::ListenOpts,
-};
-
-pub(super) const HOP: StreamProtocol = StreamProtocol::new("/libp2p/circuit/relay/0.2.0/hop");
+use libp2p::{Multiaddr, PeerId, core::transport::ListenerId, multiaddr::Protocol, swarm::ListenOpts};
 
 /// Reservations at a time: with one alone, a relay that stops would make the node unreachable.
 const RESERVATIONS: usize = 2;

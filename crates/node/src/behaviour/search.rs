@@ -22,7 +22,7 @@ use super::{
     dht::{Dht, Query},
 };
 use crate::{
-    address::{is_circuit, is_dns, is_local, is_private, with_one_circuit_per_relay},
+    address::{ips, is_circuit, is_dns, is_local, with_one_circuit_per_relay},
     peers::resolve,
 };
 
@@ -43,12 +43,13 @@ const MAX_NAMES_PER_PEER: usize = 4;
 pub(super) struct ProviderQuery {
     pub(super) key: RecordKey,
     found: mpsc::UnboundedSender<PeerId>,
-    dialled: usize,
+    /// Each provider is found once for every peer that names it.
+    dialled: HashSet<PeerId>,
 }
 
 impl ProviderQuery {
     pub(super) fn new(key: RecordKey, found: mpsc::UnboundedSender<PeerId>) -> Self {
-        Self { key, found, dialled: 0 }
+        Self { key, found, dialled: HashSet::new() }
     }
 }
 
@@ -75,6 +76,12 @@ impl Lookups {
         !self.running.is_empty() || !self.sought.is_empty()
     }
 
+    /// Returns whether a peer is being looked up, or was a moment ago.
+    fn is_known(&self, peer: &PeerId, now: Instant) -> bool {
+        let is_recent = |at: &Instant| now.saturating_duration_since(*at) < LOOKUP_PAUSE;
+        self.running.contains_key(peer) || self.recent.get(peer).is_some_and(is_recent)
+    }
+
     /// Returns whether a peer may be looked up now, and records it.
     fn begin(&mut self, peer: PeerId, now: Instant) -> bool {
         self.recent.retain(|_, at| now.saturating_duration_since(*at) < LOOKUP_PAUSE);
@@ -95,9 +102,11 @@ impl Behaviour {
         for peer in providers {
             let Some(search) = self.provider_queries.get_mut(&query) else { return };
             let _ = search.found.send(peer);
-            let is_dialled = search.dialled < MAX_DIALLED_PROVIDERS;
-            if is_dialled && peer != self.me && !self.peers.is_connected(&peer) {
-                search.dialled += 1;
+            let is_dialled = peer != self.me
+                && !self.peers.is_connected(&peer)
+                && search.dialled.len() < MAX_DIALLED_PROVIDERS
+                && search.dialled.insert(peer);
+            if is_dialled {
                 self.reach(peer, Vec::new());
             }
         }
@@ -166,7 +175,7 @@ impl Behaviour {
     /// Dials a peer at the addresses that its names stand for.
     pub(super) fn on_resolved(&mut self, peer: PeerId, mut addresses: Vec<Multiaddr>) {
         // A name of a stranger must not lead into a private network either.
-        addresses.retain(|address| resolve::ip(address).is_some_and(|ip| !(self.public && is_private(ip))));
+        addresses.retain(|address| ips(address).next().is_some() && !(self.public && is_local(address)));
         if !addresses.is_empty() {
             self.dial_at(peer, addresses);
         }
@@ -190,11 +199,12 @@ impl Behaviour {
 
     /// Looks up the addresses of a peer, unless that was done a moment ago.
     fn look_up(&mut self, peer: PeerId) {
+        let now = Instant::now();
+        if self.lookups.is_known(&peer, now) {
+            return;
+        }
         let tables = self.peopled();
-        if tables.is_empty()
-            || self.lookups.running.contains_key(&peer)
-            || !self.lookups.begin(peer, Instant::now())
-        {
+        if tables.is_empty() || !self.lookups.begin(peer, now) {
             return;
         }
         let queries = tables.into_iter().map(|dht| (dht, self.kad(dht).get_closest_peers(peer))).collect();

@@ -92,9 +92,8 @@ impl RememberedPeers {
     }
 
     fn is_kept(&self, address: &Multiaddr) -> bool {
-        let is_relayed = address.iter().any(|part| part == Protocol::P2pCircuit);
         let ip = address::ip(address);
-        !is_relayed && ip.is_some_and(|ip| !(self.public && address::is_private(ip)))
+        !address::is_circuit(address) && ip.is_some_and(|ip| !(self.public && address::is_private(ip)))
     }
 
     /// Records that `peer` was dialled at `address` and proved its identity.

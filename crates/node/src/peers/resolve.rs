@@ -83,15 +83,6 @@ pub(crate) fn with_tls_name(address: Multiaddr) -> Multiaddr {
     prefix.iter().chain(rest).collect()
 }
 
-/// Returns the IP address that is dialled.
-pub(crate) fn ip(address: &Multiaddr) -> Option<IpAddr> {
-    address.iter().find_map(|part| match part {
-        Protocol::Ip4(ip) => Some(ip.into()),
-        Protocol::Ip6(ip) => Some(IpAddr::from(ip).to_canonical()),
-        _ => None,
-    })
-}
-
 /// Looks up the TXT records of `/dnsaddr/<name>`: <https://multiformats.io/dnsaddr/>.
 async fn texts(name: &str) -> io::Result<Vec<String>> {
     let resolver = TokioResolver::builder_tokio().map_err(io::Error::other)?.build();
@@ -140,7 +131,7 @@ mod tests {
             let found = resolve(&parse(&format!("/dns4/localhost/tcp/443/{tls}/p2p/PEER"))).await.unwrap();
             let expected = format!("/dns4/localhost/tcp/443/ip4/127.0.0.1/tcp/443/{tls}/p2p/PEER");
             assert_eq!(found, [parse(&expected)]);
-            assert_eq!(ip(&found[0]).unwrap().to_string(), "127.0.0.1");
+            assert_eq!(crate::address::ips(&found[0]).next().unwrap().to_string(), "127.0.0.1");
         }
         let sni = parse("/ip4/192.0.2.7/tcp/443/tls/sni/one.example/ws/p2p/PEER");
         let expected = "/dns/one.example/tcp/443/ip4/192.0.2.7/tcp/443/tls/ws/p2p/PEER";

@@ -168,7 +168,7 @@ impl Peers {
         let dial = async {
             let mut resolved = Vec::new();
             for address in &addresses {
-                // One of several addresses may have a name that nobody knows any more.
+                // One of several addresses may have a name that cannot be resolved.
                 resolved.extend(self.addresses(address).await.unwrap_or_default());
             }
             let target = DialOpts::peer_id(id).condition(PeerCondition::DisconnectedAndNotDialing);

@@ -186,24 +186,23 @@ impl Instance {
 
     /// Fetches a blob from peers.
     async fn fetch_blob(&self, kind: &NameKind, digest: &Digest, size: u64) -> Result<Stored, Failure> {
-        match kind.locate_blob(self.resolver(), digest).await.map_err(names_failure)? {
+        let stored = match kind.locate_blob(self.resolver(), digest).await.map_err(names_failure)? {
             BlobSource::Blob(blob) if blob.size != size => {
                 return Err(Failure::new(format!(
                     "size mismatch of {digest}: expected {size} bytes, found {}",
                     blob.size
                 )));
             }
-            BlobSource::Blob(blob) => {
-                let mut reader = self.content().fetch(&blob).await.map_err(content_failure)?;
-                reader.wait_until_stored(&mut |_| {}).await.map_err(content_failure)?;
-            }
+            BlobSource::Blob(blob) => self.content().fetch_stored(&blob).await,
             BlobSource::Inline(bytes) => {
                 let made = [(digest.clone(), bytes)].into();
                 store_documents(self.content(), &made).await.map_err(bundle_failure)?;
+                self.content().stored_blob(digest).await
             }
-        }
-        let stored = self.content().stored_blob(digest).await.map_err(content_failure)?;
-        stored.ok_or_else(|| Failure::new(format!("blob {digest} was removed while it was exported")))
+        };
+        stored
+            .map_err(content_failure)?
+            .ok_or_else(|| Failure::new(format!("blob {digest} was removed while it was exported")))
     }
 
     async fn stored_blobs(
@@ -214,8 +213,7 @@ impl Instance {
         let find = move |store: &Store| {
             let mut all = HashMap::new();
             for digest in digests {
-                if let Some(stored) = store.present(&digest)? {
-                    store.guard_cid(&stored.root);
+                if let Some(stored) = store.present_guarded(&digest)? {
                     all.insert(digest, stored);
                 }
             }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use ocipfs_node::{Block, Cid};
 
-use super::contents::Contents;
+use super::{PROGRESS_STEP_BYTES, contents::Contents};
 use crate::{
     content::CidPath,
     control::{
@@ -27,9 +27,6 @@ pub struct ExportRequest {
     pub since: Vec<Earlier>,
     pub want: Option<WantList>,
 }
-
-/// Bytes between two notes of progress.
-const PROGRESS_STEP_BYTES: u64 = 4 << 20;
 
 impl Instance {
     pub(super) async fn bundle_export(

@@ -30,11 +30,8 @@ impl<'a> Completer<'a> {
         let find = move |store: &Store| {
             let (mut found, mut missing) = (HashMap::new(), Vec::new());
             for (digest, size) in blobs {
-                match store.present(&digest)? {
-                    Some(stored) => {
-                        store.guard_cid(&stored.root);
-                        found.insert(digest, stored);
-                    }
+                match store.present_guarded(&digest)? {
+                    Some(stored) => drop(found.insert(digest, stored)),
                     None => missing.push((digest, size)),
                 }
             }

@@ -190,9 +190,7 @@ fn expect(content: &Content, bundle: &ReadBundle) -> Result<FileImporter, Error>
     let mut importer = FileImporter::new(content.clone(), bundle.root)?;
     for blob in bundle.manifest.contained() {
         let Some(root) = blob.cid else { continue };
-        let stored = store.present(&blob.digest)?;
-        stored.iter().for_each(|stored| store.guard_cid(&stored.root));
-        let (digest, is_stored) = (blob.digest.clone(), stored.is_some());
+        let (digest, is_stored) = (blob.digest.clone(), store.present_guarded(&blob.digest)?.is_some());
         importer.expect(ExpectedFile { digest, size: blob.size, root, is_stored })?;
     }
     Ok(importer)
