@@ -186,7 +186,7 @@ async fn dispatch(State(registry): State<Registry>, request: Request) -> Result<
     if is_read(&parts.method) {
         return read(&registry, &parts).await;
     }
-    // A task of its own: what a client that goes away has begun is ended in order.
+    // A task of its own: a write is completed even if its client disconnects.
     let answer = tokio::spawn(async move {
         let mut body = body.into_data_stream();
         let answer = write(&registry, &parts, &mut body).await.map_err(ApiError::of_push);

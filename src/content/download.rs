@@ -119,7 +119,7 @@ impl Committed {
 }
 
 /// A file to be fetched, whose first block is here.
-pub struct Start {
+pub struct ResolvedDownload {
     pub root: Cid,
     pub node: DagNode,
     pub block: Bytes,
@@ -128,9 +128,9 @@ pub struct Start {
 
 impl Content {
     /// Joins a download, or begins one. Returns none if the file is stored by now.
-    pub(super) async fn join(
+    pub(super) async fn join_download(
         &self,
-        start: Start,
+        start: ResolvedDownload,
         ranges: Vec<Range<u64>>,
         promised: Option<&Blob>,
         purpose: Purpose,
@@ -166,7 +166,11 @@ impl Content {
     }
 
     /// Begins a download into the store, or streams it through if it does not fit and nothing can be evicted.
-    async fn begin_download(&self, start: &Start, purpose: Purpose) -> Result<PartialBlob, store::Error> {
+    async fn begin_download(
+        &self,
+        start: &ResolvedDownload,
+        purpose: Purpose,
+    ) -> Result<PartialBlob, store::Error> {
         let (root, size) = (start.root, start.node.size());
         let is_known = locked(&self.0.downloads.all).contains_key(&as_v1(&root));
         let gc = self.0.gc.clone();

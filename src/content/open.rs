@@ -9,7 +9,7 @@ use ocipfs_unixfs::DagNode;
 
 use super::{
     Blob, CidPath, Content, Error, Store, StoreError,
-    download::{Purpose, Start},
+    download::{Purpose, ResolvedDownload},
     fetch::DagFetcher,
     locked,
     reader::{BlobFileStream, ByteSource, Last, Reader},
@@ -36,7 +36,7 @@ impl Content {
     async fn open_part(&self, at: &CidPath, range: Range<u64>, purpose: Purpose) -> Result<Reader, Error> {
         let _guard = self.gc_guard().await;
         loop {
-            let found = self.fetch_root(at).await?;
+            let found = self.resolve_file_root(at).await?;
             let size = found.node.size();
             let part = range.start.min(size)..range.end.min(size);
             let length = part.end.saturating_sub(part.start);
@@ -47,7 +47,7 @@ impl Content {
                 return Reader::begin(length, source).await;
             }
             let last = if length == size { Last::Stored } else { Last::Nothing };
-            if let Some(part) = self.join(found, vec![part], None, purpose).await? {
+            if let Some(part) = self.join_download(found, vec![part], None, purpose).await? {
                 return Reader::begin(length, ByteSource::Download { part, last, ended: false }).await;
             }
         }
@@ -114,15 +114,15 @@ impl Content {
                     begun => return begun,
                 }
             }
-            // The first WANT-BLOCK, where the root block is not here; `join` fetches the others.
-            let found = self.fetch_root(&blob.at).await?;
+            // Wants the root block if it is not stored; `join_download` fetches the others.
+            let found = self.resolve_file_root(&blob.at).await?;
             right_size(blob, found.node.size())?;
             if let Some(source) = self.open_local(&found, Some(blob), ranges).await? {
                 return Reader::begin(size, source).await;
             }
             let is_whole = ranges == slice::from_ref(&(0..blob.size));
             let last = if is_whole { Last::Digest(blob.digest.clone()) } else { Last::Nothing };
-            if let Some(part) = self.join(found, ranges.to_vec(), Some(blob), purpose).await? {
+            if let Some(part) = self.join_download(found, ranges.to_vec(), Some(blob), purpose).await? {
                 return Reader::begin(size, ByteSource::Download { part, last, ended: false }).await;
             }
         }
@@ -187,19 +187,19 @@ impl Content {
     }
 
     /// Follows a path to a file and gets the file's root block; stores the blocks fetched on the way.
-    async fn fetch_root(&self, at: &CidPath) -> Result<Start, Error> {
+    async fn resolve_file_root(&self, at: &CidPath) -> Result<ResolvedDownload, Error> {
         let mut fetcher = DagFetcher::new(self.clone(), at);
         let file = fetcher.resolve_file(at).await?;
         let block = fetcher.block(&file.cid).await?;
         let (fetched, block_fetcher) = fetcher.into_parts();
         self.keep_blocks(fetched).await;
-        Ok(Start { root: file.cid, node: file.node, block, block_fetcher })
+        Ok(ResolvedDownload { root: file.cid, node: file.node, block, block_fetcher })
     }
 
     /// Returns the bytes of a file that is local: of one block, or stored under another digest.
     async fn open_local(
         &self,
-        found: &Start,
+        found: &ResolvedDownload,
         blob: Option<&Blob>,
         ranges: &[Range<u64>],
     ) -> Result<Option<ByteSource>, Error> {
@@ -250,7 +250,7 @@ impl Content {
         Ok(true)
     }
 
-    async fn verify_single(&self, blob: &Blob, found: &Start, data: &Bytes) -> Result<(), Error> {
+    async fn verify_single(&self, blob: &Blob, found: &ResolvedDownload, data: &Bytes) -> Result<(), Error> {
         let mut hasher = Hasher::new(blob.digest.algorithm());
         hasher.update(data);
         let digest = hasher.finish();

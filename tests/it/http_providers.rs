@@ -81,17 +81,18 @@ async fn a_provider_record_with_an_http_address_leads_to_a_pull_over_http() {
     let server = Server::start(Answers::Of(source.url(""))).await;
     let url = server.url();
     let address = format!("/ip4/127.0.0.1/tcp/{}/http", url.rsplit_once(':').unwrap().1);
-    let announcer = Serve::start(&[&bootstrap[..], &["--swarm-announce", &address]].concat());
-    Layer::add(&announcer, &layer.bytes);
+    let announcer = reader(&[&url], &[&bootstrap[..], &["--swarm-announce", &address]].concat());
+    is_whole(&pull(&announcer, &layer).await, &layer, &announcer);
     announcer.until("all is announced", |status| status["announced"] == 3 && status["announcing"] == 0).await;
     // What is announced is on its way.
     router.records(3).await;
     // Only the record is left of it: it cannot be asked over Bitswap.
     drop(announcer);
     let node = Serve::start(&bootstrap);
+    let before = server.requests().len();
     is_whole(&pull(&node, &layer).await, &layer, &node);
     assert_eq!(node.status()["http_providers"], 1);
-    assert!(!server.requests().is_empty());
+    assert!(server.requests().len() > before);
 }
 
 async fn an_http_provider_is_asked_for_single_blocks_and_never_to_search() {
@@ -157,9 +158,9 @@ async fn http_providers_that_are_down_busy_or_elsewhere_are_passed_over() {
 
 async fn an_http_provider_and_a_peer_share_one_pull() {
     let (source, layer) = source(40 * MIB, &[]);
-    // It does not know the source, or the source would be asked over Bitswap as well.
-    let peer = Serve::start(&[]);
-    Layer::add(&peer, &layer.bytes);
+    // It is not connected to the source, or the source would be asked over Bitswap as well.
+    let peer = reader(&[&source.url("")], &[]);
+    is_whole(&pull(&peer, &layer).await, &layer, &peer);
     let node = reader(&[&source.url("")], &["--peer", peer.address()]);
     node.until("a peer", |status| status["peers"] == 1).await;
     is_whole(&pull(&node, &layer).await, &layer, &node);

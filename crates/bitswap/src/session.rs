@@ -120,7 +120,7 @@ impl WantQuota<'_> {
 }
 
 impl SessionWant {
-    fn is_asked_of(&self, peer: &PeerId) -> bool {
+    fn has_open_request_to(&self, peer: &PeerId) -> bool {
         self.sent.iter().any(|sent| sent.peer == *peer)
     }
 }
@@ -228,7 +228,7 @@ impl Session {
 
     /// Returns whether a peer was sent a request for a block and did not answer it.
     pub fn has_requested(&self, peer: &PeerId, cid: &Cid) -> bool {
-        self.wants.get(&as_v1(cid)).is_some_and(|want| want.is_asked_of(peer))
+        self.wants.get(&as_v1(cid)).is_some_and(|want| want.has_open_request_to(peer))
     }
 
     /// Adds a peer; those with the lowest `rank` are asked first. A peer that does not support presences is asked for

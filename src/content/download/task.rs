@@ -17,7 +17,7 @@ use ocipfs_unixfs::{Child, DagNode, inlined};
 use tokio::task::JoinHandle;
 
 use super::{
-    Download, Start,
+    Download, ResolvedDownload,
     read_ranges::{ReadRanges, overlaps},
     tree::{DownloadTree, Position},
     whole::WholeHasher,
@@ -44,8 +44,8 @@ const CHECKPOINT_INTERVAL: Duration = Duration::from_millis(250);
 const CHECKPOINT_BYTES: u64 = 8 << 20;
 const MAX_CHECKPOINT_DELAY: Duration = Duration::from_secs(5);
 /// Fetches a file as far as its readers need it.
-pub async fn run(content: Content, shared: Arc<Download>, start: Start) {
-    let Start { root, node, block, block_fetcher: mut fetcher } = start;
+pub async fn run(content: Content, shared: Arc<Download>, start: ResolvedDownload) {
+    let ResolvedDownload { root, node, block, block_fetcher: mut fetcher } = start;
     let is_hashed = shared.hashed.load(Ordering::Relaxed) == 0 || !shared.file.is_streaming_through();
     let whole = is_hashed.then(|| WholeHasher::of(&shared.file));
     let mut task = Task {
@@ -277,7 +277,7 @@ impl Task {
         self.whole.as_ref().is_some_and(|whole| self.shared.file.available(whole.length()) > 0)
     }
 
-    /// Hashes on where parts came before what stands in front of them; the digest, when that was the last.
+    /// Hashes the parts that arrived before the ones in front of them. Returns the digest after the last part.
     async fn hash_local(&mut self) -> Result<Option<Digest>, Error> {
         if self.has_more_to_hash()
             && let Some(whole) = self.whole.take()

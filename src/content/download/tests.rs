@@ -74,7 +74,7 @@ async fn slow_hashing_counts_as_progress_and_does_not_time_out() {
     let (mut pieces, pass) = step_by_step(&content);
     let block = content.store().get(&root).unwrap().unwrap();
     let node = DagNode::decode(&root, block.clone()).unwrap();
-    let start = Start { root, node, block, block_fetcher: content.node().block_fetcher(root) };
+    let start = ResolvedDownload { root, node, block, block_fetcher: content.node().block_fetcher(root) };
     let whole = 0..bytes.len() as u64;
     let mut part = content.join(start, vec![whole], None, Purpose::Keep).await.unwrap().unwrap();
     for _ in 0..20 {

@@ -40,7 +40,7 @@ impl GarbageCollector {
         }
     }
 
-    /// Evicts at least `over` bytes of cached content, the least recently used first; nothing if that is not
+    /// Evicts at least `over` bytes of cached content, in the order of [`for_each_evictable`](super::marks::Marks::for_each_evictable); nothing if that is not
     /// enough. They count with the `more` bytes that are about to be stored.
     pub fn evict(&self, store: &Store, over: u64, more: u64) -> Result<(), Error> {
         let _turn = locked(&self.turn);
@@ -160,7 +160,7 @@ impl GarbageCollector {
         self.has_room(store, store.claimed_bytes().1)
     }
 
-    /// Whether so many bytes more have room within `--max-size`, be it that others go for them.
+    /// Whether `missing` bytes fit within `--max-size`, after the eviction of other content if necessary.
     fn has_room(&self, store: &Store, missing: u64) -> Result<bool, Error> {
         let Some(max) = self.max_size else { return Ok(true) };
         let over = store.used_bytes()?.saturating_add(missing).saturating_sub(max);
@@ -177,7 +177,7 @@ impl GarbageCollector {
         Ok(counted.removable() >= over)
     }
 
-    /// Whether a file of this size has room within the limits, were all else that is not kept evicted.
+    /// Whether a file of this size would fit within the limits if all other evictable content were evicted.
     pub fn fits(&self, store: &Store, size: u64) -> Result<bool, Error> {
         let is_cached = self.cache_size.is_none_or(|limit| size <= limit);
         let Some(limit) = self.max_size else { return Ok(is_cached) };

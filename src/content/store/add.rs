@@ -109,7 +109,7 @@ impl Store {
     ) -> Result<T, Error> {
         let (stored, aliases) = (stored.clone(), aliases.to_vec());
         self.0.database.write_together(move |write| {
-            keep_row(write, &stored, &aliases, small.as_deref())?;
+            update_if_stored(write, &stored, &aliases, small.as_deref())?;
             record(write, &stored)
         })
     }
@@ -150,8 +150,8 @@ impl Store {
     }
 }
 
-/// Sees that a blob is still stored, and adds what else is known of it.
-pub(super) fn keep_row(
+/// Adds what else is known of a stored blob; fails if it is not stored any more.
+pub(super) fn update_if_stored(
     write: &WriteTransaction,
     stored: &Stored,
     aliases: &[Digest],

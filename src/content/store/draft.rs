@@ -17,7 +17,7 @@ use redb::WriteTransaction;
 
 use super::{
     BlobLayout, Error, Store, Stored,
-    add::keep_row,
+    add::update_if_stored,
     disk,
     files::{NewBlob, sha256},
     usage::CountedBytes,
@@ -36,7 +36,7 @@ pub struct Draft {
     id: u64,
     /// The beginning, as long as it fits into the index.
     small: Vec<u8>,
-    file: Option<Sheet>,
+    file: Option<DraftFile>,
     size: u64,
     /// A row says that its file is needed.
     saved: bool,
@@ -44,7 +44,7 @@ pub struct Draft {
 }
 
 /// The file of a draft that outgrew the index.
-struct Sheet {
+struct DraftFile {
     file: Arc<File>,
     checked: u64,
     synced: u64,
@@ -88,7 +88,8 @@ impl Store {
         if size > 0 {
             let file = self.0.disk.create(id)?;
             (&file).seek(SeekFrom::Start(size)).map_err(Error::at(&self.0.disk.incoming(id)))?;
-            draft.file = Some(Sheet { file: Arc::new(file), checked: size, synced: size, write_back: None });
+            draft.file =
+                Some(DraftFile { file: Arc::new(file), checked: size, synced: size, write_back: None });
         }
         Ok(draft)
     }
@@ -120,7 +121,7 @@ impl Store {
         blocks: &[Block],
     ) -> Result<(), Error> {
         let keep = move |write: &WriteTransaction, _: &[Stored]| {
-            known.iter().try_for_each(|(stored, aliases)| keep_row(write, stored, aliases, None))
+            known.iter().try_for_each(|(stored, aliases)| update_if_stored(write, stored, aliases, None))
         };
         self.store_all_with(drafts, blocks, keep).map(drop)
     }
@@ -150,7 +151,7 @@ impl Draft {
                 return Ok(());
             }
             let file = Arc::new(self.store.0.disk.create(self.id)?);
-            self.file = Some(Sheet { file, checked: 0, synced: 0, write_back: None });
+            self.file = Some(DraftFile { file, checked: 0, synced: 0, write_back: None });
             let beginning = std::mem::take(&mut self.small);
             self.append(&beginning)?;
         }
@@ -360,8 +361,8 @@ impl Drop for Draft {
     }
 }
 
-impl Sheet {
-    /// Has another thread write back what is there; while it is at it, nothing more is asked of it.
+impl DraftFile {
+    /// Starts to write back the file in another thread, unless that is still running.
     fn write_back(&mut self) -> io::Result<()> {
         if self.write_back.is_none() {
             let (turn, turns) = sync_channel(1);

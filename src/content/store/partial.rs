@@ -241,11 +241,11 @@ impl PartialBlobInner {
         if disk {
             self.store.0.disk.check_space()?;
         }
-        if limit { self.weigh(length) } else { Ok(()) }
+        if limit { self.check_limits(length) } else { Ok(()) }
     }
 
     /// Looks at the limits before so many bytes come.
-    fn weigh(&self, length: u64) -> Result<(), Error> {
+    fn check_limits(&self, length: u64) -> Result<(), Error> {
         if self.is_streaming_through {
             return Ok(());
         }

@@ -44,7 +44,7 @@ pub struct CountedBytes {
 }
 
 impl Store {
-    /// Refuses from now on what would make it more than `bytes`, unless `evict` frees enough. Set once.
+    /// Sets the quota: a write that would exceed `bytes` is refused, unless `evict` frees enough. Set once.
     pub fn limit(&self, bytes: u64, evict: Evict) {
         let _ = self.0.usage.limit.set((bytes, evict));
     }
@@ -94,7 +94,7 @@ impl Store {
         self.0.usage.drafts.load(Ordering::Relaxed)
     }
 
-    /// Holds that `more` bytes may be stored.
+    /// Fails if `more` bytes would exceed the quota, even after eviction.
     pub fn check_quota(&self, more: u64) -> Result<(), Error> {
         let Some((limit, evict)) = self.0.usage.limit.get() else { return Ok(()) };
         let over = || Ok::<_, Error>((self.used_bytes()? + more).saturating_sub(*limit));

@@ -99,7 +99,7 @@ fn store_written<T: Send + 'static>(
             Err(StoreError::Gone(gone)) if gone == sha256 => {}
             kept => {
                 let value = kept?;
-                // A blob of some bytes is in the index, and a file in its place.
+                // The stored blob is used; what was written is not needed.
                 written.discard();
                 return Ok(value);
             }

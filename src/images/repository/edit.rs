@@ -1,3 +1,5 @@
+//! The edits of repositories within one transaction: what they write decides which manifests, tags and referrers are visible.
+
 use std::cell::RefCell;
 
 use ocipfs_node::Cid;

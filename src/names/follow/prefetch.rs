@@ -1,7 +1,7 @@
 //! Followed names are fetched before a client asks: so a pull begins at once, and a name outlives its publisher.
 //!
 //! ```text
-//! run ── one task a name ─► walk (what differs from the last complete root) ─► followed::FollowedRows (what is served)
+//! run ── one task a name ─► walk (what differs from the last complete root) ─► followed (what is served)
 //! ```
 
 mod announce;

@@ -96,9 +96,10 @@ fn size_of_files(dir: &Path) -> Result<u64, Failure> {
     Ok(size)
 }
 
-/// Writes an archive as `docker save` does, of bytes that compress as images do: a program, again and again.
+/// Writes an archive as `docker save` does, of bytes that compress as images do: a program, again and again. It is this one, so
+/// that two builds of ocipfs that are compared import the same bytes.
 fn docker_archive(room: &Room, mib: usize) -> Result<PathBuf, Failure> {
-    let program = fs::read(&room.programs.ocipfs)?;
+    let program = fs::read(std::env::current_exe()?)?;
     let path = room.new_dir("archive")?.join("docker.tar");
     let mut out = BufWriter::new(File::create(&path)?);
     let size = (mib / LAYERS).max(1) * MIB;

@@ -80,7 +80,10 @@ impl Session {
         }
         let unknown = self.peers.unknown().filter(|(peer, state)| {
             let is_open = state.is_promising() && !state.supports_presences && state.open_requests() == 0;
-            is_open && quota.has_room(peer) && !want.lacking.contains(*peer) && !want.is_asked_of(peer)
+            is_open
+                && quota.has_room(peer)
+                && !want.lacking.contains(*peer)
+                && !want.has_open_request_to(peer)
         });
         unknown.min_by_key(|(_, state)| (state.is_paused(now), state.rank)).map(|(peer, _)| *peer)
     }

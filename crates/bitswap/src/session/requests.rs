@@ -53,7 +53,7 @@ impl Session {
                     cid: want.cid,
                     urgent,
                 }));
-                if !self.is_open(&peer, quota) {
+                if !self.can_take_wants(&peer, quota) {
                     open.remove(&peer);
                 }
             }
@@ -63,10 +63,10 @@ impl Session {
     /// Returns the peers that have blocks and can be sent more wants.
     fn open_holders(&self, quota: &WantQuota) -> HashSet<PeerId> {
         let holders = self.peers.complete().chain(self.peers.partial()).map(|(peer, _)| *peer);
-        holders.filter(|peer| self.is_open(peer, quota)).collect()
+        holders.filter(|peer| self.can_take_wants(peer, quota)).collect()
     }
 
-    fn is_open(&self, peer: &PeerId, quota: &WantQuota) -> bool {
+    fn can_take_wants(&self, peer: &PeerId, quota: &WantQuota) -> bool {
         self.peers.get(peer).is_some_and(SessionPeer::has_room) && quota.has_room(peer)
     }
 
@@ -118,5 +118,5 @@ impl Session {
 
 /// Returns whether a block may be requested from a peer: it has room for it, and was not asked for it.
 pub(super) fn can_take(want: &SessionWant, peer: &PeerId, state: &SessionPeer, quota: &WantQuota) -> bool {
-    state.fits(want.size) && quota.has_room(peer) && !want.is_asked_of(peer)
+    state.fits(want.size) && quota.has_room(peer) && !want.has_open_request_to(peer)
 }

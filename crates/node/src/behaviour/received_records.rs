@@ -86,7 +86,7 @@ impl Behaviour {
     pub(super) fn on_pubsub(&mut self, event: pubsub::Event) {
         match event {
             gossipsub::Event::Message { propagation_source, message_id, message } => {
-                // Next: `IpnsNames::ingest_received`, in a task of its own.
+                // Next: `IpnsNames::ingest_received` (`ipns/subscriptions.rs`), in a task of its own.
                 let name = pubsub::name_of(&message.topic);
                 let received = name.map(|name| ReceivedRecord {
                     name,

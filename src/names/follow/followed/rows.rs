@@ -193,7 +193,7 @@ impl FollowedRows {
         let (key, gc_root_key) = (key(name, repository), repository_root_key(&name.to_string(), repository));
         let name = name.to_string();
         self.0.write_together(move |write| {
-            if !is_followed(write, &name)? {
+            if !has_next_root(write, &name)? {
                 return Ok(false);
             }
             let bytes = new.directory.to_bytes();
@@ -211,7 +211,7 @@ impl FollowedRows {
     pub fn set_complete_root(&self, name: &IpnsName, root: FollowedRoot) -> Result<bool, StoreError> {
         let (key, gc_root_key) = (name.to_string(), complete_root_key(name));
         self.0.write_together(move |write| {
-            if !is_followed(write, &key)? {
+            if !has_next_root(write, &key)? {
                 return Ok(false);
             }
             let next = {
@@ -282,7 +282,7 @@ fn version((directory, depth, is_sparse, since): VersionRow) -> Result<Repositor
 }
 
 /// Whether a name is followed still: one that was forgotten while a walk went on gets no rows.
-fn is_followed(write: &WriteTransaction, name: &str) -> Result<bool, StoreError> {
+fn has_next_root(write: &WriteTransaction, name: &str) -> Result<bool, StoreError> {
     Ok(write.open_table(NEXT)?.get(name)?.is_some())
 }
 

@@ -215,8 +215,8 @@ impl Followed {
             Some(complete_root.sequence) == sequence
                 && (!target.names().is_empty() || complete_root.directory == *target.root())
         });
-        // What is asked for by its digest, or is not a repository of the complete root, does not wait for a root that cannot be
-        // had.
+        // A request by digest, or for a repository that the complete root lacks, does not wait for a newer root that could not be
+        // fetched a moment ago.
         let is_decided = complete_root.is_some() && (older || version.is_none());
         let is_asked = !is_current && !(self.failed_lately(followed) && (is_decided || version.is_some()));
         let complete = version.map(|version| VersionLocation::Here(at(version.directory)));

@@ -82,8 +82,8 @@ impl<'a> Walk<'a> {
         followed.begin_root(self.content(), self.name, self.root.root()).await?;
         let top = self.content().directory(self.root).await?;
         let before = followed.complete_root(self.content(), self.name).await?;
-        // A root of which less was fetched says nothing of what is here; nor does one after which a walk began and did not
-        // end, which took up some of a newer one.
+        // The walk may skip what the last complete root has in common with this one only if that root was fetched to the same
+        // depth, and if no walk was interrupted since: an interrupted walk has replaced some of it.
         let before = before.filter(|before| before.depth >= self.depth && !is_unfinished);
         let before = before.map(|before| before.directory);
         if before != Some(top) {
