@@ -62,7 +62,7 @@ impl PartialBlob {
         let sha256 = sha256(digest)?;
         let _alone = lock(&inner.settling);
         inner.check_whole()?;
-        inner.weigh(0)?;
+        inner.check_limits(0)?;
         let small = inner.small().map_err(|e| inner.failed(e))?;
         if small.is_none() {
             inner.check_name()?;
