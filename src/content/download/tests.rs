@@ -76,7 +76,7 @@ async fn slow_hashing_counts_as_progress_and_does_not_time_out() {
     let node = DagNode::decode(&root, block.clone()).unwrap();
     let start = ResolvedDownload { root, node, block, block_fetcher: content.node().block_fetcher(root) };
     let whole = 0..bytes.len() as u64;
-    let mut part = content.join(start, vec![whole], None, Purpose::Keep).await.unwrap().unwrap();
+    let mut part = content.join_download(start, vec![whole], None, Purpose::Keep).await.unwrap().unwrap();
     for _ in 0..20 {
         soon(pieces.recv()).await.unwrap();
         part.progress.borrow_and_update();
