@@ -1,3 +1,4 @@
+mod files;
 mod names;
 
 use std::{
@@ -254,7 +255,7 @@ async fn start_swarm(
     let relay = relay_service::start(options, key.public().to_peer_id(), &peers, &addresses);
     let (relay, relaying) = relay.unzip();
     let (stop, tasks, announcer) = (CancellationToken::new(), TaskTracker::new(), Announcer::default());
-    let (bitswap, bitswap_client, server) = bitswap::start(blocks, options.memory, &tasks, &stop);
+    let (bitswap, bitswap_client, server) = bitswap::start(blocks.clone(), options.memory, &tasks, &stop);
     let public = options.bootstrap == Bootstrap::Public;
     let http = || HttpProviders::new(bitswap_client.clone(), public, tasks.clone(), stop.clone());
     let http = options.swarm_key.is_none().then(http);
@@ -269,6 +270,7 @@ async fn start_swarm(
         reachability: reachability_sender,
         relay,
         addresses,
+        blocks,
     };
     let behaviour = Behaviour::new(key, settings, bitswap, (inbox, unverified), peers.clone(), store)?;
     let ipfs = swarm::start(options, key, behaviour, circuits).await?;

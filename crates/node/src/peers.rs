@@ -263,6 +263,11 @@ impl Peers {
         let _ = tokio::time::timeout(left, dialling.wait_for(|left| *left == 0)).await;
     }
 
+    /// Waits until a peer is connected.
+    pub(crate) async fn until_connected(&self, id: &PeerId) {
+        self.wait_while(|peers| !peers.is_connected(id)).await;
+    }
+
     /// Waits while a condition holds.
     async fn wait_while(&self, condition: impl Fn(&Self) -> bool) {
         let mut changes = self.0.changes.subscribe();

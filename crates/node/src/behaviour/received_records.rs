@@ -6,9 +6,9 @@ use libp2p::{
 };
 use tokio::sync::mpsc;
 
-use super::Behaviour;
+use super::{Behaviour, files};
 use crate::{
-    Route,
+    Cid, Route,
     command::{ReceivedRecord, Verdict},
     ipns::{fetch, pubsub},
 };
@@ -22,6 +22,8 @@ pub(super) enum FetchPurpose {
     Resolve(mpsc::UnboundedSender<Vec<u8>>),
     /// To follow this name.
     Follow(PeerId),
+    /// To find a file by the hash of its bytes: its root.
+    File(mpsc::UnboundedSender<Cid>),
 }
 
 impl Behaviour {
@@ -132,6 +134,9 @@ impl Behaviour {
         use libp2p::request_response::{Event, Message};
         match event {
             Event::Message { message: Message::Request { request: key, channel, .. }, .. } => {
+                if let Some(raw) = files::parse_key(&key) {
+                    return self.files.look_up(raw, channel);
+                }
                 let value = self.behaviours.data.kad.store_mut().get(&RecordKey::from(key));
                 let value = value.map(|record| record.value.clone());
                 // The peer may have disconnected.
@@ -140,6 +145,7 @@ impl Behaviour {
             Event::Message { peer: from, message: Message::Response { request_id, response }, .. } => {
                 match (self.fetches.remove(&request_id), response) {
                     (Some(FetchPurpose::Resolve(values)), Some(value)) => drop(values.send(value)),
+                    (Some(FetchPurpose::File(roots)), Some(value)) => files::told(&value, &roots),
                     (Some(FetchPurpose::Follow(name)), Some(record)) => {
                         self.record_queue.put(ReceivedRecord { name, record, from, message: None });
                     }
