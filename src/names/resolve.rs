@@ -2,6 +2,7 @@
 //! [`local`] for repositories that were pushed here.
 
 mod descriptor;
+pub mod digests;
 pub mod dockerized;
 mod error;
 pub mod ipns;
@@ -25,4 +26,6 @@ pub enum BlobSource {
     Inline(Bytes),
     /// A blob that is stored, or is fetched when it is opened.
     Blob(Box<Blob>),
+    /// A blob at a place that a peer told. Until its whole was hashed, nothing says that the bytes there are those of its digest.
+    Unverified(Box<Blob>),
 }

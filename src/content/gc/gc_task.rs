@@ -54,6 +54,14 @@ pub async fn run(content: Weak<ContentInner>, gc: Arc<GarbageCollector>, stop: C
             }
             Err(error) => tracing::warn!("removed content stays announced until the next start: {error}"),
         }
+        match inner.store.run(Store::take_removed).await {
+            Ok(digests) => {
+                for digest in digests {
+                    inner.node.withdraw(digest).await;
+                }
+            }
+            Err(error) => tracing::warn!("removed blobs stay announced until the next start: {error}"),
+        }
         let recount = counted.elapsed() >= RECOUNT_INTERVAL;
         if recount {
             counted = Instant::now();
