@@ -46,8 +46,7 @@ impl Content {
     /// wrong. Its bytes are not verified yet. It is retained as cached content once they are.
     pub async fn told_blob(&self, digest: &Digest, root: ocipfs_node::Cid) -> Option<Blob> {
         let stat = self.stat(&root.into()).await.ok()?;
-        let blob =
-            Blob { digest: digest.clone(), size: stat.size, at: root.into(), gc_root: Some(root) };
+        let blob = Blob { digest: digest.clone(), size: stat.size, at: root.into(), gc_root: Some(root) };
         self.refuse_rejected(&blob).ok()?;
         Some(blob)
     }

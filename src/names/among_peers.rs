@@ -4,7 +4,7 @@
 
 use ocipfs_oci::{Digest, Name, Reference};
 
-use super::{BlobSource, Document, Error, NameKind, Resolver};
+use super::{Error, NameKind, Resolver, resolve::Document};
 use crate::{
     content::{self, Blob},
     images,
@@ -21,7 +21,8 @@ impl NameKind {
         reference: &Reference,
         absent: Error,
     ) -> Result<Document, Error> {
-        let (Some(name), Reference::Digest(digest)) = (self.searched(resolver, &absent).await?, reference) else {
+        let (Some(name), Reference::Digest(digest)) = (self.searched(resolver, &absent).await?, reference)
+        else {
             return Err(absent);
         };
         // A place with other bytes is not told again.
@@ -34,24 +35,28 @@ impl NameKind {
                     return Ok(document);
                 }
                 // A blob is not a manifest.
-                Err(images::Error::NotAManifest { .. }) => break,
+                Err(
+                    images::Error::NotAManifest { .. }
+                    | images::Error::Content(content::Error::TooLarge { .. }),
+                ) => break,
                 Err(error) => return Err(Error::image(name, error)),
             }
         }
         Err(absent)
     }
 
-    /// Returns a blob that no repository of this name has, if a peer has it; else `absent`.
+    /// Returns a blob that no repository of this name has, if a peer has it; else `absent`. A peer told where it is: until the
+    /// whole was hashed, nothing says that the bytes there are those of the digest.
     pub async fn blob_among_peers(
         &self,
         resolver: &Resolver,
         digest: &Digest,
         absent: Error,
-    ) -> Result<BlobSource, Error> {
+    ) -> Result<Blob, Error> {
         let Some(name) = self.searched(resolver, &absent).await? else { return Err(absent) };
         let Some(blob) = resolver.digests.find(&resolver.content, digest).await? else { return Err(absent) };
         resolver.digests.note_seen(name);
-        Ok(source(blob))
+        Ok(blob)
     }
 
     /// Returns the name if peers are searched for what is absent under it: that of no repository here.
@@ -63,13 +68,5 @@ impl NameKind {
         let of = name.clone();
         let is_local = resolver.on_repositories(move |all| all.has_any(&of)).await?;
         Ok((!is_local).then_some(name))
-    }
-}
-
-/// What came from peers is verified and stored; anything else is only said to be there.
-fn source(blob: Blob) -> BlobSource {
-    match blob.gc_root {
-        None => BlobSource::Blob(Box::new(blob)),
-        Some(_) => BlobSource::Unverified(Box::new(blob)),
     }
 }

@@ -26,6 +26,4 @@ pub enum BlobSource {
     Inline(Bytes),
     /// A blob that is stored, or is fetched when it is opened.
     Blob(Box<Blob>),
-    /// A blob at a place that a peer told. Until its whole was hashed, nothing says that the bytes there are those of its digest.
-    Unverified(Box<Blob>),
 }

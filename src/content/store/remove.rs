@@ -81,7 +81,9 @@ impl Store {
         self.forgot_doomed(&done);
         let mut going = {
             let mut unlinked = lock(&self.0.unlinked);
-            unlinked.removed.extend(removed.iter().filter(|(.., is_last)| *is_last).map(|(_, _, hash, _)| *hash));
+            unlinked
+                .removed
+                .extend(removed.iter().filter(|(.., is_last)| *is_last).map(|(_, _, hash, _)| *hash));
             std::mem::take(&mut unlinked.failed)
         };
         for (_, id, sha256, is_last) in &removed {

@@ -5,8 +5,9 @@ use ocipfs_node::Cid;
 use ocipfs_oci::{Algorithm, Digest};
 
 use super::{
-    Error, Store, Stored, files,
+    Error, Store, Stored,
     database::lock,
+    files,
     tables::{self, FILES, Hash, STORED},
 };
 
@@ -27,7 +28,8 @@ fn cid_of(sha256: &[u8]) -> Option<Cid> {
 
 /// Returns the sha256 that a raw CID has.
 fn sha256_of(raw: &Cid) -> Option<Hash> {
-    let is_raw = u8::try_from(raw.codec()) == Ok(RAW_SHA256[1]) && raw.hash().code() == u64::from(RAW_SHA256[2]);
+    let is_raw =
+        u8::try_from(raw.codec()) == Ok(RAW_SHA256[1]) && raw.hash().code() == u64::from(RAW_SHA256[2]);
     if is_raw { raw.hash().digest().try_into().ok() } else { None }
 }
 

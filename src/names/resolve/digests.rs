@@ -111,7 +111,8 @@ impl DigestSearches {
         }
         let (sender, outcome) = watch::channel(None);
         running.insert(digest.clone(), outcome.clone());
-        let (ends, content, digest) = (Running(self.clone(), digest.clone()), content.clone(), digest.clone());
+        let (ends, content, digest) =
+            (Running(self.clone(), digest.clone()), content.clone(), digest.clone());
         // A task of its own: a client that goes away does not end the search of another.
         tokio::spawn(async move {
             let found = search(&content, &digest, raw, Instant::now() + budget).await;
