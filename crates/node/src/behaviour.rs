@@ -14,6 +14,7 @@ mod received_records;
 mod record_queue;
 mod relays;
 mod search;
+mod time;
 
 use std::{
     collections::{HashMap, VecDeque},

@@ -6,7 +6,7 @@ use libp2p::{
 };
 use tokio::sync::mpsc;
 
-use super::{Behaviour, files};
+use super::{Behaviour, files, time};
 use crate::{
     Cid, Route,
     command::{ReceivedRecord, Verdict},
@@ -24,6 +24,8 @@ pub(super) enum FetchPurpose {
     Follow(PeerId),
     /// To find a file by the hash of its bytes: its root.
     File(mpsc::UnboundedSender<Cid>),
+    /// To compare its clock.
+    Time,
 }
 
 impl Behaviour {
@@ -137,8 +139,13 @@ impl Behaviour {
                 if let Some(raw) = files::parse_key(&key) {
                     return self.files.look_up(raw, channel);
                 }
-                let value = self.behaviours.data.kad.store_mut().get(&RecordKey::from(key));
-                let value = value.map(|record| record.value.clone());
+                let value = match &key[..] {
+                    time::KEY if !self.public => Some(time::now()),
+                    _ => {
+                        let record = self.behaviours.data.kad.store_mut().get(&RecordKey::from(key));
+                        record.map(|record| record.value.clone())
+                    }
+                };
                 // The peer may have disconnected.
                 let _ = self.behaviours.data.fetch.send_response(channel, value);
             }
@@ -146,6 +153,7 @@ impl Behaviour {
                 match (self.fetches.remove(&request_id), response) {
                     (Some(FetchPurpose::Resolve(values)), Some(value)) => drop(values.send(value)),
                     (Some(FetchPurpose::File(roots)), Some(value)) => files::told(&value, &roots),
+                    (Some(FetchPurpose::Time), Some(value)) => self.told_time(from, &value),
                     (Some(FetchPurpose::Follow(name)), Some(record)) => {
                         self.record_queue.put(ReceivedRecord { name, record, from, message: None });
                     }
