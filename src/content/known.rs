@@ -31,8 +31,11 @@ impl Content {
                 let is_named = origin.is_some_and(|origin| origin < Origin::Peers);
                 return Ok(if is_named { Presence::Named } else { Presence::Absent });
             };
-            let origin = store.origin(&stored.root)?.unwrap_or_default();
-            Ok(if origin == Origin::Peers { Presence::FromPeers(stored) } else { Presence::Named })
+            let found = whole_cid(&stored.digest).map(|raw| store.whole(&raw)).transpose()?.flatten();
+            Ok(match found {
+                Some((stored, Origin::Peers)) => Presence::FromPeers(stored),
+                _ => Presence::Named,
+            })
         };
         Ok(self.store().run(find).await?)
     }

@@ -102,7 +102,8 @@ impl SharePolicy {
     /// stored files the CIDs that their bytes would have as one block, by which they are found by their digests.
     pub fn announced(self, store: &Store, roots: Vec<Cid>) -> Result<Vec<Cid>, StoreError> {
         let mut keys = self.shown(store, roots)?;
-        keys.extend(store.whole_cids(&keys)?);
+        let files = store.whole_cids(&keys)?;
+        keys.extend(files.into_iter().filter(|(_, origin)| self.permits(*origin)).map(|(raw, _)| raw));
         Ok(keys)
     }
 
@@ -121,12 +122,8 @@ impl SharePolicy {
 
     /// Returns the stored file whose bytes would be this block, if peers may be told of it.
     pub fn shown_file(self, store: &Store, raw: &Cid) -> Result<Option<Stored>, StoreError> {
-        for stored in store.layouts_of(raw)? {
-            if self.shows(store, &stored.root)? {
-                return Ok(Some(stored));
-            }
-        }
-        Ok(None)
+        let found = store.whole(raw)?.filter(|(_, origin)| self.permits(*origin));
+        Ok(found.map(|(stored, _)| stored))
     }
 
     /// Those of these blocks that peers may be told of.

@@ -4,6 +4,7 @@
 mod dht;
 mod direction;
 mod events;
+mod fetch_purpose;
 mod files;
 mod gated;
 mod http;
@@ -51,12 +52,12 @@ use crate::{
     routing,
 };
 use dht::{Dht, Query};
+use fetch_purpose::FetchPurpose;
 use files::Files;
 use gated::Gated;
 use kademlia::Acceptance;
 use limits::{Connections, NewConnection};
 use nat::Nat;
-use received_records::FetchPurpose;
 use record_queue::RecordQueue;
 use search::{Lookups, ProviderQuery};
 

@@ -5,9 +5,10 @@ use ocipfs_node::Cid;
 use ocipfs_oci::{Algorithm, Digest};
 
 use super::{
-    Error, Store, Stored,
+    Error, Origin, Store, Stored,
     database::lock,
     files,
+    origin::of_owner,
     tables::{self, FILES, Hash, STORED},
 };
 
@@ -34,24 +35,34 @@ fn sha256_of(raw: &Cid) -> Option<Hash> {
 }
 
 impl Store {
-    /// Returns the layouts of the stored blob whose bytes would be this block.
-    pub fn layouts_of(&self, raw: &Cid) -> Result<Vec<Stored>, Error> {
-        let Some(sha256) = sha256_of(raw) else { return Ok(Vec::new()) };
+    /// Returns the stored blob whose bytes would be this block, in the layout whose bytes came in the most public way, and that
+    /// way. What its root block alone came by does not matter.
+    pub fn whole(&self, raw: &Cid) -> Result<Option<(Stored, Origin)>, Error> {
+        let Some(sha256) = sha256_of(raw) else { return Ok(None) };
         self.0.database.read(|read| {
             let ids = tables::row(read, STORED, &sha256, |(_, ids, _)| ids)?.unwrap_or_default();
-            let mut found = Vec::new();
+            let mut best: Option<(Stored, Origin)> = None;
             for id in ids {
-                found.extend(tables::row(read, FILES, id, |row| files::stored(id, row))?.transpose()?);
+                let Some(stored) = tables::row(read, FILES, id, |row| files::stored(id, row))? else {
+                    continue;
+                };
+                if let Some(origin) = of_owner(read, id)?
+                    && best.as_ref().is_none_or(|(_, known)| origin > *known)
+                {
+                    best = Some((stored?, origin));
+                }
             }
-            Ok(found)
+            Ok(best)
         })
     }
 
-    /// Returns the CIDs that the files with these roots would have as one block each, as far as they are stored.
-    pub fn whole_cids(&self, roots: &[Cid]) -> Result<Vec<Cid>, Error> {
+    /// Returns the CIDs that the files with these roots would have as one block each, as far as they are stored, and the way
+    /// that each file came.
+    pub fn whole_cids(&self, roots: &[Cid]) -> Result<Vec<(Cid, Origin)>, Error> {
         let mut found = Vec::new();
         for root in roots {
-            found.extend(self.file(root)?.and_then(|stored| whole_cid(&stored.digest)));
+            let Some(raw) = self.file(root)?.and_then(|stored| whole_cid(&stored.digest)) else { continue };
+            found.extend(self.whole(&raw)?.map(|(_, origin)| (raw, origin)));
         }
         Ok(found)
     }

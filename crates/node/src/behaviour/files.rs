@@ -8,7 +8,7 @@ use std::sync::Arc;
 use libp2p::{PeerId, request_response::ResponseChannel};
 use tokio::sync::{Semaphore, mpsc};
 
-use super::{Behaviour, received_records::FetchPurpose};
+use super::{Behaviour, fetch_purpose::FetchPurpose};
 use crate::{
     Blocks, Cid, Route,
     command::FileSearch,

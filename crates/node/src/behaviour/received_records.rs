@@ -6,27 +6,15 @@ use libp2p::{
 };
 use tokio::sync::mpsc;
 
-use super::{Behaviour, files, time};
+use super::{Behaviour, fetch_purpose::FetchPurpose, files, time};
 use crate::{
-    Cid, Route,
+    Route,
     command::{ReceivedRecord, Verdict},
     ipns::{fetch, pubsub},
 };
 
 /// Connected peers that a value is fetched from, in addition to the routing system.
 const MAX_FETCH_PEERS: usize = 16;
-
-/// Why a record was fetched from a peer.
-pub(super) enum FetchPurpose {
-    /// To resolve a name.
-    Resolve(mpsc::UnboundedSender<Vec<u8>>),
-    /// To follow this name.
-    Follow(PeerId),
-    /// To find a file by the hash of its bytes: its root.
-    File(mpsc::UnboundedSender<Cid>),
-    /// To compare its clock.
-    Time,
-}
 
 impl Behaviour {
     pub(super) fn fetch_values(&mut self, key: &RecordKey, found: &mpsc::UnboundedSender<Vec<u8>>) {

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use libp2p::PeerId;
 
-use super::{Behaviour, received_records::FetchPurpose};
+use super::{Behaviour, fetch_purpose::FetchPurpose};
 use crate::peers::clocks::seconds_of;
 
 pub(super) const KEY: &[u8] = b"/ocipfs/time";
