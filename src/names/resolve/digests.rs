@@ -158,3 +158,60 @@ async fn search(content: &Content, digest: &Digest, raw: Cid, deadline: Instant)
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use ocipfs_node::Node;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::content::{BlobWriter, Document, Settings, Store};
+
+    fn content(digest_timeout: Duration) -> (TempDir, Content) {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, node) = (Store::open(dir.path()).unwrap(), Node::offline(dir.path()).unwrap());
+        let settings = Settings { digest_timeout, ..Settings::default() };
+        (dir, Content::new(store, node, settings).unwrap())
+    }
+
+    #[tokio::test]
+    async fn pushed_content_is_not_found_by_its_digest_and_content_from_peers_is() {
+        let (_dir, content) = content(Duration::from_secs(10));
+        let searches = DigestSearches::default();
+        let mut writer = BlobWriter::new(content.store(), content.profile()).unwrap();
+        writer.write(Bytes::from(vec![7; 3 << 20])).unwrap();
+        let (pushed, _) = writer.store().unwrap();
+        assert_eq!(searches.find(&content, &pushed.digest).await.unwrap(), None);
+        // Nor a part of it.
+        let chunk = Digest::sha256_of(&vec![7; 1 << 20]);
+        assert_eq!(searches.find(&content, &chunk).await.unwrap(), None);
+        assert!(searches.0.not_found.get(&chunk).is_none(), "no peer was asked");
+
+        let bytes = Bytes::from_static(b"from a peer");
+        let digest = Digest::sha256_of(&bytes);
+        content.put_document(Document::file(bytes, content.profile())).await.unwrap();
+        let found = searches.find(&content, &digest).await.unwrap().unwrap();
+        assert_eq!((found.size, found.at.root()), (11, &whole_cid(&digest).unwrap()));
+    }
+
+    #[tokio::test]
+    async fn an_unknown_digest_is_remembered_as_not_found() {
+        let (_dir, content) = content(Duration::from_secs(10));
+        let (searches, unknown) = (DigestSearches::default(), Digest::sha256_of(b"unknown"));
+        let both = tokio::join!(searches.find(&content, &unknown), searches.find(&content, &unknown));
+        assert_eq!((both.0.unwrap(), both.1.unwrap()), (None, None));
+        assert!(searches.0.not_found.get(&unknown).is_some() && searches.running().is_empty());
+        let sha512: Digest = format!("sha512:{}", "0".repeat(128)).parse().unwrap();
+        assert_eq!(searches.find(&content, &sha512).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_found_without_a_digest_timeout() {
+        let (_dir, content) = content(Duration::ZERO);
+        let bytes = Bytes::from_static(b"from a peer");
+        let digest = Digest::sha256_of(&bytes);
+        content.put_document(Document::file(bytes, content.profile())).await.unwrap();
+        assert_eq!(DigestSearches::default().find(&content, &digest).await.unwrap(), None);
+    }
+}
