@@ -187,12 +187,9 @@ impl Content {
     /// Content over a store, and a node that serves it; what is retained is announced.
     pub fn new(store: Store, node: Node, settings: Settings) -> Result<Self, Error> {
         let index = Index::new(store.database());
-        let announce = |roots| settings.share.announced(&store, roots).map(|keys| node.announce(keys));
+        let announce = |roots| settings.share.shown(&store, roots).map(|shown| node.announce(shown));
         index.for_each_announced(|root| announce(vec![root]))?;
         announce(index.pins()?)?;
-        index.for_each_blob(|digest| {
-            settings.share.announced_blobs(&store, [&digest].into_iter()).map(|keys| node.announce(keys))
-        })?;
         let downloads = Arc::new(Downloads::default());
         let gc = Arc::new(GarbageCollector::new(settings.cache_size, settings.max_size, downloads.clone()));
         gc.install_in(&store);

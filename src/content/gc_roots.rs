@@ -36,6 +36,21 @@ impl Content {
         Ok(())
     }
 
+    /// Announces the digests of all that is retained: roots alone are announced before the node is ready.
+    pub(super) async fn announce_digests(&self) -> Result<(), Error> {
+        let content = self.clone();
+        let announce = move |store: &Store| {
+            let (index, share, node) = (&content.0.index, content.settings().share, content.node());
+            let announce = |roots| share.announced(store, roots).map(|keys| node.announce(keys));
+            index.for_each_announced(|root| announce(vec![root]))?;
+            announce(index.pins()?)?;
+            let announce =
+                |digest| share.announced_blobs(store, [&digest].into_iter()).map(|keys| node.announce(keys));
+            index.for_each_blob(announce)
+        };
+        Ok(self.store().run(announce).await?)
+    }
+
     /// Whether peers may be told of a block.
     pub async fn is_shown(&self, cid: &Cid) -> Result<bool, Error> {
         let (share, cid) = (self.settings().share, *cid);

@@ -127,7 +127,7 @@ impl SharePolicy {
     }
 
     /// Those of these blocks that peers may be told of.
-    fn shown(self, store: &Store, cids: Vec<Cid>) -> Result<Vec<Cid>, StoreError> {
+    pub fn shown(self, store: &Store, cids: Vec<Cid>) -> Result<Vec<Cid>, StoreError> {
         let mut shown = Vec::new();
         for cid in cids {
             if self.shows(store, &cid)? {
