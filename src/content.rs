@@ -5,6 +5,7 @@
 //! writing    uploads, add ──► blob_writer ──► ocipfs_unixfs
 //! giving     car ──► share
 //! keeping    keep, gc_roots, pin ──► gc, share
+//! asking     known (by a digest alone)
 //!               all of them ──► store (blobs and blocks on the disk; it imports none of them)
 //! ```
 //!
@@ -26,6 +27,7 @@ mod file_importer;
 mod gc;
 mod gc_roots;
 mod keep;
+mod known;
 mod open;
 mod other_dag;
 mod pin;
@@ -61,6 +63,7 @@ pub use fetch::{Difference, Nodes, differences};
 pub use file_blocks::FileBlock;
 pub use file_importer::{ExpectedFile, FileImporter, WrongFile};
 pub use gc::{Collected, Usage, WhenFull};
+pub use known::Presence;
 pub use ocipfs_unixfs::{
     CborTarget, Changed, Changes, Chunker, CidPath, DagOptions, DirectorySize, Document, Edit, Edited,
     Entries, EntryFormat, EntryKey, Fields, HashFunction, Metadata, PathError, Profile, Root, cbor_resolve,
@@ -77,7 +80,7 @@ pub use store::index::{
 };
 pub use store::{
     Database, Error as StoreError, GcGuard, Origin, ReadSeek, Store, StoreStat, Stored, TreeVersion,
-    add_tree, is_stored, share_added_again, share_again,
+    add_tree, is_stored, share_added_again, share_again, whole_cid,
 };
 pub use tree_blocks::TreePaths;
 pub use uploads::{Error as UploadError, Upload, UploadUsage, Uploads, now};
@@ -103,6 +106,8 @@ pub struct Settings {
     pub find_timeout: Duration,
     /// How long a stream may make no progress.
     pub stall_timeout: Duration,
+    /// How long a digest is searched among peers that no local repository has; zero for not at all.
+    pub digest_timeout: Duration,
     /// The maximum size of the pull cache in bytes.
     pub cache_size: Option<u64>,
     /// The most bytes that are stored at all.
@@ -119,6 +124,7 @@ impl Default for Settings {
             profile: Profile::default(),
             find_timeout: Duration::from_secs(10),
             stall_timeout: Duration::from_secs(30),
+            digest_timeout: Duration::from_millis(50),
             cache_size: None,
             max_size: None,
             share: SharePolicy::All,

@@ -11,10 +11,11 @@
 //! | `<anything else>[:tag]` | a repository: pushed here, or found at followed names |
 //!
 //! ```text
-//! hosted ─► follow (followed names) ─► resolve (one file for each kind of name)
+//! hosted, among_peers ─► follow (followed names) ─► resolve (one file for each kind of name)
 //! publish (pushed repositories, under a name of this node)
 //! ```
 
+mod among_peers;
 mod follow;
 mod hosted;
 mod image_tree;
@@ -38,6 +39,7 @@ use crate::{
 use followed::Followed;
 use hosted::HostedRepository;
 use resolve::{
+    digests::DigestSearches,
     dockerized::{self, Dockerized},
     ipns_repository::IpnsRepository,
     layer, layout,
@@ -102,6 +104,7 @@ pub struct Resolver {
     layouts: Layouts,
     locations: Arc<BlobLocations>,
     targets: Arc<ipns::Targets>,
+    digests: DigestSearches,
     followed: Followed,
 }
 
@@ -111,7 +114,8 @@ impl Resolver {
         let shares = content.memory().shares();
         let layouts = Layouts::new(shares.layouts);
         let (locations, targets) = (Arc::new(BlobLocations::new(shares.places)), Arc::default());
-        Self { content, repositories, layouts, locations, targets, followed }
+        let digests = DigestSearches::default();
+        Self { content, repositories, layouts, locations, targets, digests, followed }
     }
 
     /// Returns the pushed repositories.

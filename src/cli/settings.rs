@@ -82,6 +82,9 @@ pub struct Settings {
     /// How long to search for providers of a CID before it counts as not found [default: 10s]
     #[arg(long, value_name = "TIME", env = "OCIPFS_FIND_TIMEOUT")]
     find_timeout: Option<Time>,
+    /// How long a digest under a name that is not a repository here is searched among peers before it counts as not found; 0s does not search [default: 50ms]
+    #[arg(long, value_name = "TIME", env = "OCIPFS_DIGEST_TIMEOUT")]
+    digest_timeout: Option<Age>,
     /// How long a transfer may make no progress before it fails [default: 30s]
     #[arg(long, value_name = "TIME", env = "OCIPFS_STALL_TIMEOUT")]
     stall_timeout: Option<Time>,
@@ -219,6 +222,7 @@ impl Settings {
             swarm_key: self.swarm_key.or(file.swarm_key),
             allow_dns: self.allow_dns.or(file.allow_dns),
             find_timeout: self.find_timeout.or(file.find_timeout),
+            digest_timeout: self.digest_timeout.or(file.digest_timeout),
             stall_timeout: self.stall_timeout.or(file.stall_timeout),
             dns_resolver: self.dns_resolver.or(file.dns_resolver),
             profile: self.profile.or(file.profile),

@@ -1,8 +1,10 @@
+use std::time::Duration;
+
 use clap::Args;
 use ocipfs_node::Reachability;
 
 use super::{Exit, Global, ask, output, output::printable, store::print_room, unexpected};
-use crate::control::{FollowedName, Publication, Reply, Request};
+use crate::control::{FollowedName, Publication, Reply, Request, Status as NodeStatus};
 
 /// Show the state of the node: peers, reachability, announcements, store, published and followed names
 #[derive(Args, Debug)]
@@ -39,6 +41,7 @@ pub async fn run(global: &Global) -> Result<(), Exit> {
         for address in &status.rejected_handshakes {
             outln!("            peer at {address} rejected the handshake: different swarm key?");
         }
+        clock(&status);
         let lag = status.announce_lag_seconds;
         outln!("roots       {} announced, {} not yet, {lag} s behind", status.announced, status.announcing);
         outln!(
@@ -58,6 +61,24 @@ pub async fn run(global: &Global) -> Result<(), Exit> {
         published(&status.published);
         status.followed.iter().for_each(followed);
     })
+}
+
+/// Says where the clocks of peers differ: IPNS records expire by them.
+fn clock(status: &NodeStatus) {
+    let days = |seconds: u64| humantime::format_duration(Duration::from_secs(seconds / 60 * 60));
+    match status.clock_ahead_seconds {
+        Some(ahead) => outln!(
+            "clock       {} {} those of {} peers: set the clock of this machine, or its names expire for them",
+            days(ahead.unsigned_abs()),
+            if ahead > 0 { "behind" } else { "ahead of" },
+            status.peers_with_other_clocks
+        ),
+        None if status.peers_with_other_clocks > 0 => outln!(
+            "clock       differs by more than five minutes from those of {} peers: see the log for which",
+            status.peers_with_other_clocks
+        ),
+        None => {}
+    }
 }
 
 /// Tags of a repository that are shown; `--json` lists them all.

@@ -5,7 +5,8 @@
 //! put ─► places (where a block belongs) ─► writer (the bytes, the running hash) ─► finisher (syncs and commits)
 //! ```
 //!
-//! Each stage is a thread with a short queue. Blocks come in the order of their file, each as often as the file has it.
+//! Each stage is a thread with a short queue. Blocks come in the order of their file, each as often as the file has it; the first
+//! time, it fills every place that is known, since the others may be in a part of the bundle that is imported alone.
 
 mod finisher;
 mod places;
@@ -114,15 +115,19 @@ impl FileImporter {
     /// Takes a block that the caller has verified. Returns false if no file has it at this place.
     pub fn put(&mut self, block: Block) -> Result<bool, Error> {
         let key = as_v1(&block.cid);
-        let (place, file) = (self.places.take(&key), self.by_root.get(&key).copied());
-        // It comes again where a bundle was split.
-        let is_known = place.is_some() || file.is_some() || self.places.is_node(&key);
+        let children = if self.places.of(&key) > 1 { children(&block)? } else { 0 };
+        let (places, file) = (self.places.take(&key, children), self.by_root.get(&key).copied());
+        // A node comes again where a bundle was split.
+        let is_known = !places.is_empty()
+            || file.is_some()
+            || self.places.is_node(&key)
+            || self.places.comes_again(&key);
         if let Some(file) = file.filter(|file| self.begun.insert(*file)) {
             self.root(block.clone(), file)?;
         }
-        if let Some(place) = place {
+        for place in places {
             let file = place.file;
-            self.place(block, place)?;
+            self.place(block.clone(), place)?;
             if let Some(file) = file.filter(|file| self.places.is_complete(*file)) {
                 self.open.remove(&file);
             }
@@ -247,6 +252,14 @@ impl Drop for FileImporter {
             tracing::debug!("import ended: {error}");
         }
     }
+}
+
+/// Returns how many children a block has.
+fn children(block: &Block) -> Result<usize, Error> {
+    Ok(match DagNode::decode(&block.cid, block.data.clone())? {
+        DagNode::File { children, .. } => children.len(),
+        _ => 0,
+    })
 }
 
 fn spawn(

@@ -1,10 +1,11 @@
 //! Retaining and releasing content, and announcing what is retained.
 
 use ocipfs_node::Cid;
+use ocipfs_oci::Digest;
 use redb::WriteTransaction;
 
 use super::{
-    Content, Error, GcRoot, ImportedImage, RetainedCounts, StoreError, share_added_again,
+    CidPath, Content, Error, GcRoot, ImportedImage, RetainedCounts, Store, StoreError, share_added_again,
     store::index::{self, Index},
 };
 
@@ -19,12 +20,35 @@ impl Content {
             .await?)
     }
 
-    /// Announces those of these roots that peers may know of.
+    /// Announces those of these roots that peers may know of, and the digests of those that are stored files.
     pub async fn announce(&self, roots: Vec<Cid>) -> Result<(), Error> {
         let share = self.settings().share;
-        let shown = self.0.store.run(move |store| share.shown(store, roots)).await?;
-        self.0.node.announce(shown);
+        let keys = self.0.store.run(move |store| share.announced(store, roots)).await?;
+        self.0.node.announce(keys);
         Ok(())
+    }
+
+    /// Announces those of these stored blobs that peers may know of by their digests.
+    async fn announce_blobs(&self, blobs: Vec<(Digest, CidPath)>) -> Result<(), Error> {
+        let share = self.settings().share;
+        let keys = move |store: &Store| share.announced_blobs(store, blobs.iter().map(|(digest, _)| digest));
+        self.0.node.announce(self.0.store.run(keys).await?);
+        Ok(())
+    }
+
+    /// Announces the digests of all that is retained: roots alone are announced before the node is ready.
+    pub(super) async fn announce_digests(&self) -> Result<(), Error> {
+        let content = self.clone();
+        let announce = move |store: &Store| {
+            let (index, share, node) = (&content.0.index, content.settings().share, content.node());
+            let announce = |roots| share.announced(store, roots).map(|keys| node.announce(keys));
+            index.for_each_announced(|root| announce(vec![root]))?;
+            announce(index.pins()?)?;
+            let announce =
+                |digest| share.announced_blobs(store, [&digest].into_iter()).map(|keys| node.announce(keys));
+            index.for_each_blob(announce)
+        };
+        Ok(self.store().run(announce).await?)
     }
 
     /// Whether peers may be told of a block.
@@ -35,19 +59,21 @@ impl Content {
 
     /// Retains and announces the roots of `gc_root` under `key`, until that is released.
     pub async fn retain(&self, key: Cid, gc_root: GcRoot) -> Result<(), Error> {
-        let roots = gc_root.roots();
+        let (roots, blobs) = (gc_root.roots(), gc_root.blobs.clone());
         // What a command adds is shared also where it is from a network that the node left.
         let added = if gc_root.is_kept { gc_root.all_roots() } else { Vec::new() };
         let share = move |write: &WriteTransaction| share_added_again(write, &added);
         self.index(move |index| index.retain_with(&key, &gc_root, share)).await?;
-        self.announce(roots).await
+        self.announce(roots).await?;
+        self.announce_blobs(blobs).await
     }
 
     /// Adds the roots of `gc_root` to those that `key` retains, and announces them.
     pub async fn retain_also(&self, key: Cid, gc_root: GcRoot) -> Result<(), Error> {
-        let roots = gc_root.roots();
+        let (roots, blobs) = (gc_root.roots(), gc_root.blobs.clone());
         self.index(move |index| index.retain_also(&key, gc_root)).await?;
-        self.announce(roots).await
+        self.announce(roots).await?;
+        self.announce_blobs(blobs).await
     }
 
     /// Returns the GC root of `key`.

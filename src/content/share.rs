@@ -4,10 +4,14 @@ use std::{fmt, io, str::FromStr};
 
 use bytes::Bytes;
 use ocipfs_node::{Blocks, Cid, inline_bytes};
+use ocipfs_oci::Digest;
 use ocipfs_unixfs::DagNode;
 use serde::Deserialize;
 
-use super::{Content, Error, Origin, Store, StoreError, store::PartialBlob};
+use super::{
+    Content, Error, Origin, Store, StoreError, Stored,
+    store::{PartialBlob, is_block, whole_cid},
+};
 
 #[cfg(test)]
 mod tests;
@@ -94,6 +98,34 @@ impl SharePolicy {
         Ok(available)
     }
 
+    /// Returns the keys to announce for these roots, as far as peers may be told of them: the roots, and for those that are
+    /// stored files the CIDs that their bytes would have as one block, by which they are found by their digests.
+    pub fn announced(self, store: &Store, roots: Vec<Cid>) -> Result<Vec<Cid>, StoreError> {
+        let mut keys = self.shown(store, roots)?;
+        let files = store.whole_cids(&keys)?;
+        keys.extend(files.into_iter().filter(|(_, origin)| self.permits(*origin)).map(|(raw, _)| raw));
+        Ok(keys)
+    }
+
+    /// Returns the keys to announce for blobs that no root of their own is announced for.
+    pub fn announced_blobs<'a>(
+        self,
+        store: &Store,
+        digests: impl Iterator<Item = &'a Digest>,
+    ) -> Result<Vec<Cid>, StoreError> {
+        let mut keys = Vec::new();
+        for raw in digests.filter_map(whole_cid) {
+            keys.extend(self.shown_file(store, &raw)?.map(|_| raw));
+        }
+        Ok(keys)
+    }
+
+    /// Returns the stored file whose bytes would be this block, if peers may be told of it.
+    pub fn shown_file(self, store: &Store, raw: &Cid) -> Result<Option<Stored>, StoreError> {
+        let found = store.whole(raw)?.filter(|(_, origin)| self.permits(*origin));
+        Ok(found.map(|(stored, _)| stored))
+    }
+
     /// Those of these blocks that peers may be told of.
     pub fn shown(self, store: &Store, cids: Vec<Cid>) -> Result<Vec<Cid>, StoreError> {
         let mut shown = Vec::new();
@@ -109,6 +141,11 @@ impl SharePolicy {
 impl Shared {
     fn is_hidden(&self, cid: &Cid) -> io::Result<bool> {
         Ok(!self.share.shows(&self.store, cid).map_err(io::Error::other)?)
+    }
+
+    /// Returns the stored file whose bytes would be this block, if peers may get it.
+    fn whole(&self, raw: &Cid) -> io::Result<Option<Stored>> {
+        self.share.shown_file(&self.store, raw).map_err(io::Error::other)
     }
 }
 
@@ -136,12 +173,30 @@ impl Content {
 
 impl Blocks for Shared {
     fn size(&self, cid: &Cid) -> io::Result<Option<u64>> {
-        let size = self.store.size(cid).map_err(io::Error::other)?;
-        Ok(if size.is_some() && self.is_hidden(cid)? { None } else { size })
+        match self.store.size(cid).map_err(io::Error::other)? {
+            None => Ok(self.whole(cid)?.filter(is_block).map(|stored| stored.size)),
+            size => Ok(if self.is_hidden(cid)? { None } else { size }),
+        }
     }
 
     fn get(&self, cid: &Cid) -> io::Result<Option<Bytes>> {
-        if self.is_hidden(cid)? { Ok(None) } else { self.store.get(cid).map_err(io::Error::other) }
+        if self.is_hidden(cid)? {
+            return Ok(None);
+        }
+        match self.store.get(cid).map_err(io::Error::other)? {
+            None => match self.whole(cid)? {
+                Some(stored) => self.store.read_whole(&stored).map_err(io::Error::other),
+                None => Ok(None),
+            },
+            block => Ok(block),
+        }
+    }
+
+    fn file_of(&self, raw: &Cid) -> io::Result<Option<Cid>> {
+        if self.store.size(raw).map_err(io::Error::other)?.is_some() && !self.is_hidden(raw)? {
+            return Ok(Some(*raw));
+        }
+        Ok(self.whole(raw)?.map(|stored| stored.root))
     }
 
     fn next(&self, cid: &Cid, block: &Bytes) -> Option<Cid> {

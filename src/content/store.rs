@@ -46,6 +46,7 @@ mod upgrade;
 mod uploads;
 mod usage;
 mod verify;
+mod whole;
 
 #[cfg(test)]
 mod tests;
@@ -79,6 +80,7 @@ pub use trees::{TreeVersion, add_tree};
 pub use uploads::{SavedUpload, forget_upload};
 pub use usage::now;
 pub use verify::Damaged;
+pub use whole::{is_block, whole_cid};
 
 use blob_file::LastHashed;
 use database::lock;

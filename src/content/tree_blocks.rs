@@ -33,7 +33,7 @@ impl Content {
         if !self.is_here(&root).await? {
             return Ok(());
         }
-        self.retain(root, GcRoot::new(false, &[root], Vec::new()).of_images(nodes, Vec::new())).await
+        self.retain_also(root, GcRoot::new(false, &[root], Vec::new()).of_images(nodes, Vec::new())).await
     }
 
     /// Returns a block of a tree that is stored.

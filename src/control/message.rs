@@ -211,6 +211,12 @@ pub struct Status {
     /// Addresses of peers that rejected the handshake in a private swarm: a sign of another swarm key.
     #[serde(default)]
     pub rejected_handshakes: Vec<String>,
+    /// Seconds that the clocks of most peers are ahead of that of this machine, if that is more than five minutes.
+    #[serde(default)]
+    pub clock_ahead_seconds: Option<i64>,
+    /// Connected peers whose clock differs by more than five minutes.
+    #[serde(default)]
+    pub peers_with_other_clocks: usize,
     /// Announced keys.
     pub announced: usize,
     /// Keys that are not announced yet.

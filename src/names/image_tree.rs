@@ -1,5 +1,7 @@
 //! All that an image consists of: its manifests and blobs, and what refers to them.
 
+mod platforms;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bytes::Bytes;
@@ -18,11 +20,6 @@ const MAX_DOCUMENTS: usize = 10_000;
 const MAX_DOCUMENT_BYTES: usize = 64 << 20;
 /// Tags that are listed at a time.
 const TAGS_PAGE: usize = 1000;
-
-/// Docker's platform of an entry that is not an image, such as an attestation.
-const UNKNOWN: &str = "unknown";
-/// The annotation of an attestation with the digest of the manifest that it is about.
-const ATTESTED: &str = "vnd.docker.reference.digest";
 
 /// Why an image cannot be read whole.
 #[derive(Debug, thiserror::Error)]
@@ -197,7 +194,10 @@ impl<'a> TreeWalk<'a> {
         descriptor: &Descriptor,
     ) -> Result<Vec<(Descriptor, Bytes)>, TreeError> {
         let (mut found, mut missing) = (Vec::new(), Vec::new());
-        let entries = self.wanted(index.manifests, &descriptor.digest)?;
+        let entries = platforms::wanted(index.manifests, self.platforms).map_err(|found| {
+            let wanted = self.platforms.iter().map(Platform::to_string).collect();
+            TreeError::NoPlatform { digest: descriptor.digest.clone(), wanted, found }
+        })?;
         let count = entries.len();
         for child in entries {
             match self.entry(&child).await {
@@ -214,33 +214,6 @@ impl<'a> TreeWalk<'a> {
             self.warnings.push(format!("skipped {digest}, which {} lists: {error}", descriptor.digest));
         }
         Ok(found)
-    }
-
-    /// Leaves out the entries of other platforms, and the attestations about them.
-    fn wanted(&self, entries: Vec<Descriptor>, index: &Digest) -> Result<Vec<Descriptor>, TreeError> {
-        let known = |entry: &&Descriptor| {
-            entry.platform.as_ref().is_some_and(|platform| platform.is_complete() && platform.os != UNKNOWN)
-        };
-        let found: Vec<&Descriptor> = entries.iter().filter(known).collect();
-        if self.platforms.is_empty() || found.is_empty() {
-            return Ok(entries);
-        }
-        let is_other = |entry: &Descriptor| {
-            !self.platforms.iter().any(|wanted| entry.platform.as_ref().is_some_and(|one| fits(wanted, one)))
-        };
-        let others: HashSet<Digest> =
-            found.iter().filter(|entry| is_other(entry)).map(|entry| entry.digest.clone()).collect();
-        if found.iter().all(|entry| others.contains(&entry.digest)) {
-            let found = found.iter().filter_map(|entry| Some(entry.platform.as_ref()?.to_string()));
-            let wanted = self.platforms.iter().map(Platform::to_string).collect();
-            return Err(TreeError::NoPlatform { digest: index.clone(), wanted, found: found.collect() });
-        }
-        let others: HashSet<String> = others.iter().map(Digest::to_string).collect();
-        let is_left_out = |entry: &Descriptor| {
-            let about = entry.annotation(ATTESTED).is_some_and(|about| others.contains(about));
-            about || others.contains(&entry.digest.to_string())
-        };
-        Ok(entries.into_iter().filter(|entry| !is_left_out(entry)).collect())
     }
 
     /// Returns the manifest that an entry of an index names; none where it is a blob.
@@ -349,10 +322,4 @@ impl<'a> TreeWalk<'a> {
             last = end;
         }
     }
-}
-
-/// Whether an image of this platform is one of those that are wanted; without a variant, any fits.
-fn fits(wanted: &Platform, found: &Platform) -> bool {
-    (&wanted.os, &wanted.architecture) == (&found.os, &found.architecture)
-        && (wanted.variant.is_none() || wanted.variant == found.variant)
 }

@@ -2,6 +2,7 @@
 //! [`local`] for repositories that were pushed here.
 
 mod descriptor;
+pub mod digests;
 pub mod dockerized;
 mod error;
 pub mod ipns;

@@ -36,6 +36,22 @@ async fn locate(registry: &Registry, kind: &NameKind, digest: &Digest) -> Result
         .map_err(|error| ApiError::names(error, ResourceKind::Blob))
 }
 
+/// Returns where a blob is, also among peers if no repository here has this name; and whether only a peer says so.
+async fn locate_anywhere(
+    registry: &Registry,
+    kind: &NameKind,
+    digest: &Digest,
+) -> Result<(BlobSource, bool), ApiError> {
+    let located = match kind.locate_blob(&registry.resolver, digest).await {
+        Err(absent) => {
+            let told = kind.blob_among_peers(&registry.resolver, digest, absent).await;
+            told.map(|blob| (BlobSource::Blob(Box::new(blob)), true))
+        }
+        located => located.map(|source| (source, false)),
+    };
+    located.map_err(|error| ApiError::names(error, ResourceKind::Blob))
+}
+
 fn parse_name(name: &str) -> Result<NameKind, ApiError> {
     NameKind::parse(name).map_err(|error| ApiError::names(error, ResourceKind::Blob))
 }
@@ -72,7 +88,7 @@ pub async fn get(
     headers: &HeaderMap,
 ) -> Result<Response, ApiError> {
     let digest: Digest = digest.parse()?;
-    let source = locate(registry, &parse_name(name)?, &digest).await?;
+    let (source, is_told) = locate_anywhere(registry, &parse_name(name)?, &digest).await?;
     if let Some(answer) = not_modified(headers, &digest) {
         return Ok(answer);
     }
@@ -89,6 +105,10 @@ pub async fn get(
         BlobSource::Blob(blob) => {
             let ranges = requested_ranges(headers, &digest, blob.size)?;
             let content = registry.resolver.content();
+            // The digest is that of the whole: a part has none to be compared with.
+            if is_told && !matches!(ranges, RequestedRanges::Whole) {
+                content.cache(&blob).await.map_err(refusal)?;
+            }
             let reader = content.open_ranges(&blob, &ranges.all(blob.size)).await.map_err(refusal)?;
             Ok(answer(&digest, blob.size, ranges, reader.into_stream_logged()))
         }

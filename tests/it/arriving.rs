@@ -101,7 +101,7 @@ impl Outage {
         first.kill();
         let second = Serve::start(&["--bootstrap", router.address()]);
         assert_eq!(Layer::add(&second, &bytes).name, layer.name);
-        second.until("it is announced", |status| status["announced"] == 3).await;
+        second.until("it is announced", |status| status["announced"] == 4).await;
         Self { middle, layer, _router: router, _second: second, _dir: dir }
     }
 

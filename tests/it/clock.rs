@@ -12,13 +12,16 @@ use ocipfs_oci::Digest;
 
 use crate::{
     following::{known, name_of, published, pulls, push},
-    harness::{Serve, trials},
+    harness::{Serve, finish, ocipfs, trials},
     names::image::Image,
     push::{self as pushing, Repository},
 };
 
 pub fn trials() -> Vec<Trial> {
-    trials![needs faketime(); pushes_survive_a_wrong_clock_and_the_ipns_sequence_increases]
+    trials![needs faketime();
+        pushes_survive_a_wrong_clock_and_the_ipns_sequence_increases,
+        a_private_swarm_works_with_clocks_that_are_years_apart_and_status_says_so,
+    ]
 }
 
 /// Puts a program's wall clock off: <https://github.com/wolfcw/libfaketime>.
@@ -101,4 +104,66 @@ async fn pushes_survive_a_wrong_clock_and_the_ipns_sequence_increases() {
     assert_eq!(node.command(&["store", "gc"]).code, Some(0));
     Repository::new(&node, "app").has(&bytes).await;
     assert!(!node.log().contains("panicked"), "{}", node.log());
+}
+
+async fn a_private_swarm_works_with_clocks_that_are_years_apart_and_status_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = dir.path().join("swarm.key");
+    fs::write(&key, finish(ocipfs(dir.path()).args(["swarm", "key"])).stdout).unwrap();
+    let (key, library) = (key.to_str().unwrap(), library());
+    let node = |name: &str, offset: &str, arguments: &[&str]| {
+        let (node_dir, file) = (dir.path().join(name), dir.path().join(format!("{name}.offset")));
+        fs::write(&file, offset).unwrap();
+        let off = HashMap::from([
+            ("LD_PRELOAD", library.as_str()),
+            ("FAKETIME_TIMESTAMP_FILE", file.to_str().unwrap()),
+            ("FAKETIME_NO_CACHE", "1"),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+        ]);
+        Serve::start_with(&node_dir, &[&["--swarm-key", key], arguments].concat(), &off)
+    };
+    let images: Vec<Image> = (0..3).map(|n| Image::of(&format!("{n}"), 100_000 + n)).collect();
+    // The records of the publisher expired years ago for the others, whose clocks are right, or ahead.
+    let publisher = node("publisher", "-1100d", &[]);
+    push(&publisher, "app", "0", &images[0]).await;
+    published(&publisher).await;
+    let name = name_of(&publisher);
+    let follow = ["--peer", publisher.address(), "--follow", &name, "--prefetch", "all"];
+    let right = node("right", "+0", &follow);
+    let ahead = node("ahead", "+1900d", &[&follow[..], &["--peer", right.address()]].concat());
+    for follower in [&right, &ahead] {
+        pulls(follower, "app", "0", &images[0]).await;
+    }
+    // They go on to follow it.
+    push(&publisher, "app", "1", &images[1]).await;
+    for follower in [&right, &ahead] {
+        known(follower, "app", "1", &images[1]).await;
+        assert!(follower.log().contains("has expired by the clock of this machine"), "{}", follower.log());
+        assert_eq!(follower.status()["followed"][0]["stale"], true);
+    }
+    // Most clocks are ahead of that of the publisher.
+    let behind = |status: &serde_json::Value| status["clock_ahead_seconds"].as_i64() > Some(1000 * 86_400);
+    publisher.until("its clock is behind", behind).await;
+    let said = publisher.command(&["status"]).stdout;
+    assert!(said.contains("set the clock of this machine"), "{said}");
+    ahead
+        .until("its clock is ahead", |status| status["clock_ahead_seconds"].as_i64() < Some(-1000 * 86_400))
+        .await;
+    right.until("two differ", |status| status["peers_with_other_clocks"] == 2).await;
+    assert!(publisher.log().contains("ahead of that of this machine"), "{}", publisher.log());
+    // A newcomer learns the name from a follower, when the publisher is gone.
+    publisher.kill();
+    let arguments = ["--peer", right.address(), "--follow", &name, "--prefetch", "all"];
+    let late = node("late", "+0", &arguments);
+    pulls(&late, "app", "1", &images[1]).await;
+    // The publisher comes back with the right clock: its name goes on.
+    let publisher = node("publisher", "+0", &["--peer", right.address()]);
+    push(&publisher, "app", "2", &images[2]).await;
+    for follower in [&right, &late] {
+        known(follower, "app", "2", &images[2]).await;
+        follower.until("the record is valid", |status| status["followed"][0]["stale"] == false).await;
+    }
+    for node in [&publisher, &right, &ahead, &late] {
+        assert!(!node.log().contains("panicked"), "{}", node.log());
+    }
 }

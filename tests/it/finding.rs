@@ -16,7 +16,7 @@ pub fn trials() -> Vec<Trial> {
     trials![
         the_dht_finds_a_provider_through_a_bootstrap_peer,
         the_dht_finds_a_provider_through_a_foreign_kademlia_server,
-        only_roots_are_announced_in_the_dht,
+        only_roots_and_digests_are_announced_in_the_dht,
         listen_addresses_are_announced_in_provider_records,
         swarm_announce_replaces_all_listen_addresses,
         provider_records_are_announced_again_after_a_restart,
@@ -29,7 +29,7 @@ async fn the_dht_finds_a_provider_through_a_bootstrap_peer() {
     let bootstrap = Serve::start(&[]);
     let provider = Serve::start(&["--bootstrap", bootstrap.address()]);
     let layer = Layer::add(&provider, &noise(3 << 20));
-    announced(&provider, 3).await;
+    announced(&provider, 4).await;
     let reader = Serve::start(&["--bootstrap", bootstrap.address()]);
     assert!(!peers(&reader).contains(provider.peer()));
     let pulled = reqwest::get(reader.url(&layer.blob_path())).await.unwrap();
@@ -48,21 +48,24 @@ async fn the_dht_finds_a_provider_through_a_foreign_kademlia_server() {
     assert!(pulled.bytes().await.unwrap() == layer.bytes);
 }
 
-async fn only_roots_are_announced_in_the_dht() {
+async fn only_roots_and_digests_are_announced_in_the_dht() {
     let mut router = Router::start().await;
     let node = Serve::start(&["--bootstrap", router.address()]);
     let first = Layer::add(&node, &noise(5 << 20));
-    announced(&node, 3).await;
+    announced(&node, 4).await;
     // A second layer, so that anything else of the first would have been said before.
     let second = Layer::add(&node, &noise(2 << 20));
-    announced(&node, 6).await;
-    let (roots, _) = router.records(6).await;
+    announced(&node, 8).await;
+    let (roots, _) = router.records(8).await;
     let mut keys = roots.clone();
     for layer in [&first, &second] {
         let cid: Cid = layer.cid().parse().unwrap();
         assert!(keys.remove(&cid.hash().to_bytes()), "the layer manifest");
         let directory: Cid = at(&node, layer).split_once('/').unwrap().0.parse().unwrap();
         assert!(keys.remove(&directory.hash().to_bytes()), "the directory");
+        // A multihash of sha2-256.
+        let sha256 = hex::decode(layer.digest.trim_start_matches("sha256:")).unwrap();
+        assert!(keys.remove(&[&[0x12, 32], &sha256[..]].concat()), "the digest of the layer");
     }
     // What is left are the files, whose sizes a refusal to take them for layer manifests tells.
     let refusals: Vec<_> = keys.iter().map(|key| inspect_error(&node, key)).collect();

@@ -83,9 +83,9 @@ async fn a_provider_record_with_an_http_address_leads_to_a_pull_over_http() {
     let address = format!("/ip4/127.0.0.1/tcp/{}/http", url.rsplit_once(':').unwrap().1);
     let announcer = reader(&[&url], &[&bootstrap[..], &["--swarm-announce", &address]].concat());
     is_whole(&pull(&announcer, &layer).await, &layer, &announcer);
-    announcer.until("all is announced", |status| status["announced"] == 3 && status["announcing"] == 0).await;
+    announcer.until("all is announced", |status| status["announced"] == 4 && status["announcing"] == 0).await;
     // What is announced is on its way.
-    router.records(3).await;
+    router.records(4).await;
     // Only the record is left of it: it cannot be asked over Bitswap.
     drop(announcer);
     let node = Serve::start(&bootstrap);

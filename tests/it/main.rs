@@ -19,6 +19,7 @@ mod clock;
 mod commands;
 mod damage;
 mod deleting;
+mod digests;
 mod disk_full;
 mod docs;
 mod exposed;
@@ -62,6 +63,7 @@ fn main() {
         commands::trials(),
         damage::trials(),
         deleting::trials(),
+        digests::trials(),
         disk_full::trials(),
         docs::trials(),
         exposed::trials(),

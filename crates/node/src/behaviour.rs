@@ -4,6 +4,8 @@
 mod dht;
 mod direction;
 mod events;
+mod fetch_purpose;
+mod files;
 mod gated;
 mod http;
 mod kademlia;
@@ -13,6 +15,7 @@ mod received_records;
 mod record_queue;
 mod relays;
 mod search;
+mod time;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -38,7 +41,7 @@ use tokio::{
 };
 
 use crate::{
-    Limits, Reachability, Route, StartError, address, bitswap,
+    Blocks, Limits, Reachability, Route, StartError, address, bitswap,
     circuits::Circuits,
     command::{ReceivedRecord, SwarmCommand},
     handshakes::Handshakes,
@@ -49,11 +52,12 @@ use crate::{
     routing,
 };
 use dht::{Dht, Query};
+use fetch_purpose::FetchPurpose;
+use files::Files;
 use gated::Gated;
 use kademlia::Acceptance;
 use limits::{Connections, NewConnection};
 use nat::Nat;
-use received_records::FetchPurpose;
 use record_queue::RecordQueue;
 use search::{Lookups, ProviderQuery};
 
@@ -82,6 +86,8 @@ pub(crate) struct BehaviourSettings {
     pub addresses: Addresses,
     /// Asked for blocks if provider records name them; `None` in a private swarm, which nothing leaves.
     pub http: Option<HttpProviders>,
+    /// The store, for peers that know the hash of a file alone.
+    pub blocks: Arc<dyn Blocks>,
 }
 
 #[cfg(test)]
@@ -99,6 +105,7 @@ impl BehaviourSettings {
             relay: None,
             addresses: Addresses::default(),
             http: None,
+            blocks: Arc::new(crate::no_blocks::NoBlocks),
         }
     }
 }
@@ -148,6 +155,7 @@ pub(crate) struct Behaviour {
     resolved: Resolved,
     tick: Interval,
     fetches: HashMap<OutboundRequestId, FetchPurpose>,
+    files: Files,
     record_queue: RecordQueue,
     queue: VecDeque<ToSwarm<Infallible, THandlerInEvent<Behaviours>>>,
 }
@@ -208,6 +216,7 @@ impl Behaviour {
             resolved: mpsc::unbounded_channel(),
             tick,
             fetches: HashMap::new(),
+            files: Files::new(settings.blocks),
             record_queue: RecordQueue::new(received),
             queue: settings.announce.into_iter().map(confirm).collect(),
         })
@@ -360,6 +369,10 @@ impl NetworkBehaviour for Behaviour {
             }
             if let Poll::Ready(Some((peer, addresses))) = self.resolved.1.poll_recv(cx) {
                 self.on_resolved(peer, addresses);
+                continue;
+            }
+            if let Poll::Ready(Some(answer)) = self.files.answers.poll_recv(cx) {
+                self.answer_file(answer);
                 continue;
             }
             self.advance(cx);

@@ -20,6 +20,10 @@ pub(crate) enum SwarmCommand {
     Withdraw(Cid),
     /// Searches providers and dials them; the channel closes at the end of the search.
     FindProviders(Cid, mpsc::UnboundedSender<PeerId>),
+    /// Asks connected peers, and peers that announce it, for the root of the file whose bytes are this raw block.
+    FindFile(Cid, FileSearch),
+    /// Asks one peer for that.
+    AskForFile(Cid, PeerId, mpsc::UnboundedSender<Cid>),
     /// Dials a provider that is known otherwise, at these addresses if there are any.
     Reach(PeerId, Vec<Multiaddr>),
     /// Puts a record into the routing system. Replies whether at least one peer accepted it.
@@ -38,6 +42,15 @@ pub(crate) enum SwarmCommand {
     Store(kad::Record),
     /// Reports the validation of a record that a peer sent, and of its pubsub message.
     ReportValidation(PeerId, Option<MessageId>, Verdict),
+}
+
+/// Where the answers to a search for a file are sent.
+#[derive(Debug)]
+pub(crate) struct FileSearch {
+    /// Roots that peers tell.
+    pub roots: mpsc::UnboundedSender<Cid>,
+    /// Peers that announce the file; they are dialled.
+    pub providers: mpsc::UnboundedSender<PeerId>,
 }
 
 /// A record of a subscribed name, as received from a peer.

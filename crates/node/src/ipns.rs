@@ -70,11 +70,18 @@ struct IpnsNamesInner {
     cache: ResolutionCache,
     refreshes: Refreshes,
     dns: dnslink::DnsResolver,
+    /// Whether an expired record is used if no newer one is known: in a private swarm, whose clocks may be wrong.
+    uses_expired: bool,
 }
 
 impl IpnsNames {
     pub fn open(options: &Options, identity: &Keypair, blocks: &dyn Blocks) -> Result<Self, RecordError> {
-        let names = Self::with(&options.data_dir, identity, dnslink::DnsResolver::new(options))?;
+        let names = Self::with(
+            &options.data_dir,
+            identity,
+            dnslink::DnsResolver::new(options),
+            options.uses_expired(),
+        )?;
         // A missing key never published anything.
         if let Some(key) = options.unshared_key.as_ref().and_then(|key_name| names.key(key_name).ok()) {
             names.withhold(&key, blocks)?;
@@ -84,10 +91,15 @@ impl IpnsNames {
 
     /// Opens the names of a node without a swarm.
     pub fn offline(data_dir: &Path, identity: &Keypair) -> Result<Self, RecordError> {
-        Self::with(data_dir, identity, dnslink::DnsResolver::offline())
+        Self::with(data_dir, identity, dnslink::DnsResolver::offline(), false)
     }
 
-    fn with(data_dir: &Path, identity: &Keypair, dns: dnslink::DnsResolver) -> Result<Self, RecordError> {
+    fn with(
+        data_dir: &Path,
+        identity: &Keypair,
+        dns: dnslink::DnsResolver,
+        uses_expired: bool,
+    ) -> Result<Self, RecordError> {
         let record_store = RecordStore::open(data_dir)?;
         let own = record_store.all_own()?.into_iter();
         // An expired record still holds the last sequence.
@@ -103,11 +115,17 @@ impl IpnsNames {
             cache: ResolutionCache::default(),
             refreshes: Refreshes::default(),
             dns,
+            uses_expired,
         }));
         for name in names.0.record_store.followed()? {
             names.0.subscriptions.add(name, names.last_followed_record(&name)?);
         }
         Ok(names)
+    }
+
+    /// Returns the time by which records of others must not have expired; where expired ones are used, every record is valid then.
+    fn valid_at(&self, now: SystemTime) -> SystemTime {
+        if self.0.uses_expired { SystemTime::UNIX_EPOCH } else { now }
     }
 
     /// Returns a key by its key name; `self` is the node's identity.

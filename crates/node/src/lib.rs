@@ -63,7 +63,7 @@ pub use ocipfs_block::{
     Block, Cid, as_v1, car, inline_bytes, inline_text, is_block, is_trusted_cid, long_inline_text,
 };
 pub use options::{Bootstrap, Dns, Limits, Options, RoutedProvider, Router};
-pub use peers::{Peer, Seeds};
+pub use peers::{ClockDifference, Peer, Seeds};
 pub use reachability::Reachability;
 pub use routing::ipns::Error as InvalidRecord;
 pub use swarm_key::{Error as InvalidSwarmKey, SwarmKey};

@@ -1,3 +1,4 @@
+mod files;
 mod names;
 
 use std::{
@@ -11,8 +12,8 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Announcing, BlockFetcher, Blocks, Bootstrap, Cid, ConnectError, Options, Peer, Reachability, Seeds,
-    StartError, Stopped, Traffic,
+    Announcing, BlockFetcher, Blocks, Bootstrap, Cid, ClockDifference, ConnectError, Options, Peer,
+    Reachability, Seeds, StartError, Stopped, Traffic,
     address::is_link_local,
     announcer::{Announcer, JOIN_PAUSE, SMALL_SWARM},
     behaviour::{Behaviour, BehaviourSettings},
@@ -64,6 +65,9 @@ impl Node {
         let peers = Peers::open(&options, &dialled);
         let (unverified_sender, unverified) = mpsc::channel(MAX_UNVERIFIED_RECORDS);
         let keeper = Keeper::open(&options.data_dir, key.public().to_peer_id()).await;
+        if options.uses_expired() {
+            keeper.store().use_expired();
+        }
         let online = start_swarm(&options, &key, blocks, (peers, keeper.store()), unverified_sender).await?;
         if let Err(error) = swarm::listen(&online.ipfs, &options.listen).await {
             online.stop.cancel();
@@ -153,6 +157,11 @@ impl Node {
     /// which indicates another swarm key.
     pub fn rejected_handshakes(&self) -> Vec<String> {
         self.0.online.as_ref().map(|online| online.handshakes.failed()).unwrap_or_default()
+    }
+
+    /// Returns how the clock of this machine differs from those of connected peers.
+    pub fn clock_difference(&self) -> ClockDifference {
+        self.online().map(|online| online.peers.clock_difference()).unwrap_or_default()
     }
 
     /// Returns the number of HTTP providers that are asked for blocks.
@@ -254,7 +263,7 @@ async fn start_swarm(
     let relay = relay_service::start(options, key.public().to_peer_id(), &peers, &addresses);
     let (relay, relaying) = relay.unzip();
     let (stop, tasks, announcer) = (CancellationToken::new(), TaskTracker::new(), Announcer::default());
-    let (bitswap, bitswap_client, server) = bitswap::start(blocks, options.memory, &tasks, &stop);
+    let (bitswap, bitswap_client, server) = bitswap::start(blocks.clone(), options.memory, &tasks, &stop);
     let public = options.bootstrap == Bootstrap::Public;
     let http = || HttpProviders::new(bitswap_client.clone(), public, tasks.clone(), stop.clone());
     let http = options.swarm_key.is_none().then(http);
@@ -269,6 +278,7 @@ async fn start_swarm(
         reachability: reachability_sender,
         relay,
         addresses,
+        blocks,
     };
     let behaviour = Behaviour::new(key, settings, bitswap, (inbox, unverified), peers.clone(), store)?;
     let ipfs = swarm::start(options, key, behaviour, circuits).await?;

@@ -228,6 +228,12 @@ impl Options {
         self.swarm_key.is_none() || self.allow_dns
     }
 
+    /// Returns whether IPNS records are used after their validity has ended, while no newer one is known: members of a private
+    /// swarm are trusted, and often no time server is reachable there.
+    pub(crate) fn uses_expired(&self) -> bool {
+        self.swarm_key.is_some()
+    }
+
     /// Returns whether the listen addresses can be dialled as they are on the node's network.
     pub(crate) fn trusts_listen_addresses(&self) -> bool {
         self.announce.is_empty() && self.bootstrap != Bootstrap::Public

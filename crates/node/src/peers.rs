@@ -1,5 +1,6 @@
 //! The connected peers, and redialling of those that should be.
 
+pub(crate) mod clocks;
 mod dial;
 mod remembered;
 pub(crate) mod resolve;
@@ -18,9 +19,11 @@ use rust_ipfs::Ipfs;
 use tokio::sync::watch;
 
 use crate::{Options, Route, address, locked};
+use clocks::Clocks;
 use remembered::RememberedPeers;
 use table::Table;
 
+pub use clocks::ClockDifference;
 pub(crate) use dial::{one_of_each, peer_id};
 pub(crate) use remembered::FILE as REMEMBERED_FILE;
 pub use seeds::Seeds;
@@ -62,6 +65,7 @@ pub(crate) struct Peers(Arc<PeerTable>);
 
 struct PeerTable {
     table: Mutex<Table>,
+    clocks: Clocks,
     /// Counts changes of the table.
     changes: watch::Sender<u64>,
     /// The size of the routing table, sent whenever a peer joins it.
@@ -105,6 +109,7 @@ impl Peers {
             started_with,
             remembered,
             table: Mutex::default(),
+            clocks: Clocks::default(),
             changes: watch::Sender::new(0),
             joins: watch::Sender::new(0),
             configured: by_peer(configured),
@@ -149,6 +154,7 @@ impl Peers {
     pub(crate) fn disconnected(&self, id: &PeerId, connection: ConnectionId) {
         if self.table().remove(id, connection) {
             self.unwant(id);
+            self.0.clocks.forget(id);
         }
         self.0.changes.send_modify(|n| *n += 1);
     }

@@ -101,6 +101,11 @@ impl Store {
         self.lock().values.reserve(key);
     }
 
+    /// Stores IPNS records whose validity has ended by the clock of this machine, too.
+    pub(crate) fn use_expired(&self) {
+        self.lock().values.use_expired();
+    }
+
     /// Stores the value of a key like any other from now on.
     pub(crate) fn release(&self, key: RecordKey) {
         self.lock().values.release(key);

@@ -23,6 +23,7 @@ impl Settings {
             profile: self.profile.unwrap_or(default.profile),
             find_timeout: self.find_timeout.map_or(default.find_timeout, |time| time.0),
             stall_timeout: self.stall_timeout.map_or(default.stall_timeout, |time| time.0),
+            digest_timeout: self.digest_timeout.map_or(default.digest_timeout, |time| time.0),
             cache_size: self.cache_size.map(|size| size.0),
             max_size: self.max_size.map(|size| size.0),
             memory: self.memory(),

@@ -48,6 +48,12 @@ impl WholeHasher {
 
     /// Hashes what is here, up to a bound; `step` is told of each piece.
     pub fn read_on(mut self, file: &PartialBlob, step: impl Fn()) -> Result<Self, Error> {
+        self.catch_up(file, step)?;
+        Ok(self)
+    }
+
+    /// Hashes what is here behind the data that it has taken, up to a bound.
+    pub fn catch_up(&mut self, file: &PartialBlob, step: impl Fn()) -> Result<(), Error> {
         let end = self.length + file.available(self.length).min(MAX_HASHED_BYTES);
         while self.length < end {
             let bytes = file.read_at(self.length, PIECE_BYTES.min(end - self.length) as usize)?;
@@ -55,7 +61,7 @@ impl WholeHasher {
             self.length += bytes.len() as u64;
             step();
         }
-        Ok(self)
+        Ok(())
     }
 
     /// The digest of what it has taken.

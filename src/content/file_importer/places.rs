@@ -35,21 +35,46 @@ pub struct Places {
     of_files: HashMap<usize, usize>,
     /// Nodes that came.
     nodes: HashSet<Cid>,
+    /// Blocks that filled several places at once: how often each may come again for them.
+    again: HashMap<Cid, usize>,
 }
 
 impl Places {
-    /// Takes the first place of a block.
-    pub fn take(&mut self, key: &Cid) -> Option<Place> {
-        let places = self.all.get_mut(key)?;
-        let place = places.pop_front()?;
+    /// Takes the places of a block: all of a leaf, and of a node with `children` as many as there is room for. The block comes
+    /// again where its file has it again, unless that is in another part of the bundle.
+    pub fn take(&mut self, key: &Cid, children: usize) -> Vec<Place> {
+        let Some(places) = self.all.get_mut(key) else { return Vec::new() };
+        let room = (MAX_PLACES / 2).saturating_sub(self.count).checked_div(children);
+        let most = room.map_or(places.len(), |room| room.clamp(1, places.len()));
+        let taken: Vec<Place> = places.drain(..most).collect();
         if places.is_empty() {
             self.all.remove(key);
         }
-        self.count -= 1;
-        if let Some(left) = place.file.and_then(|file| self.of_files.get_mut(&file)) {
-            *left -= 1;
+        self.count -= taken.len();
+        for place in &taken {
+            if let Some(left) = place.file.and_then(|file| self.of_files.get_mut(&file)) {
+                *left -= 1;
+            }
         }
-        Some(place)
+        if taken.len() > 1 {
+            *self.again.entry(*key).or_default() += taken.len() - 1;
+        }
+        taken
+    }
+
+    /// Whether a block comes again for a place that it filled before.
+    pub fn comes_again(&mut self, key: &Cid) -> bool {
+        let Some(times) = self.again.get_mut(key) else { return false };
+        *times -= 1;
+        if *times == 0 {
+            self.again.remove(key);
+        }
+        true
+    }
+
+    /// How many places a block has.
+    pub fn of(&self, key: &Cid) -> usize {
+        self.all.get(key).map_or(0, VecDeque::len)
     }
 
     /// Whether every block of a file came, of which some came.

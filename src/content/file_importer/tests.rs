@@ -100,6 +100,25 @@ async fn a_block_that_a_file_has_in_several_places_is_written_to_each() {
 }
 
 #[tokio::test]
+async fn parts_that_come_one_by_one_complete_a_file_that_has_a_block_in_several_of_them() {
+    let (one, two) = (noise(1 << 20), vec![0; 1 << 20]);
+    let bytes =
+        [&one, &two, &one, &two, &two, &one, &noise(1 << 19)].into_iter().flatten().copied().collect();
+    let source = Source::new(bytes, Profile::UnixfsV1);
+    assert_eq!(source.blocks.len(), 8);
+    for order in [[0, 1, 2], [2, 0, 1], [1, 2, 0]] {
+        let target = Target::new();
+        for part in order {
+            let leaves = [1..4, 4..6, 6..8][part].clone();
+            // The node above is repeated in each part.
+            let blocks = [&source.blocks[..1], &source.blocks[leaves]].concat();
+            assert_eq!(target.import(&[&source], &blocks).unwrap(), []);
+        }
+        assert!(target.is_stored(&source) && target.incoming() == 0, "{order:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_file_that_came_in_part_is_resumed_and_not_stored_before() {
     let target = Target::new();
     let source = Source::new(noise(5 << 20), Profile::UnixfsV1);

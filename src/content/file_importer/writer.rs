@@ -94,6 +94,10 @@ impl Writer {
             }
             open.unsaved += leaf.length;
         }
+        // A block of several places was written to the later ones before their turn.
+        if leaf.offset > open.whole.length() {
+            open.whole.catch_up(&open.partial, || {})?;
+        }
         open.whole.push(leaf.offset, &block[data]);
         let commit = if open.partial.written() == open.partial.size() {
             let Some(OpenFile { digest, partial, whole, .. }) = self.open.remove(&file) else {

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::GarbageCollector;
 use crate::content::{
-    ContentInner, locked,
+    Content, ContentInner, locked,
     store::index::{is_retained, releases},
     store::{Error, Store, now},
 };
@@ -30,6 +30,11 @@ const GRACE_PERIOD: Duration = Duration::from_secs(600);
 pub async fn run(content: Weak<ContentInner>, gc: Arc<GarbageCollector>, stop: CancellationToken) {
     let mut counted = Instant::now();
     let mut rest = Duration::ZERO;
+    if let Some(inner) = content.upgrade()
+        && let Err(error) = Content(inner).announce_digests().await
+    {
+        tracing::warn!("cannot announce the digests of stored content: {error}");
+    }
     // The process before may have released roots and not collected them.
     gc.wake.notify_one();
     loop {
@@ -53,6 +58,14 @@ pub async fn run(content: Weak<ContentInner>, gc: Arc<GarbageCollector>, stop: C
                 }
             }
             Err(error) => tracing::warn!("removed content stays announced until the next start: {error}"),
+        }
+        match inner.store.run(Store::take_removed).await {
+            Ok(digests) => {
+                for digest in digests {
+                    inner.node.withdraw(digest).await;
+                }
+            }
+            Err(error) => tracing::warn!("removed blobs stay announced until the next start: {error}"),
         }
         let recount = counted.elapsed() >= RECOUNT_INTERVAL;
         if recount {

@@ -206,6 +206,15 @@ impl World {
         let files = (0..LEAVES).flat_map(|one| (0..LEAVES).map(move |other| (one, other)));
         let all: HashMap<Cid, File> =
             files.flat_map(|file| dag(file).cids().into_iter().map(move |cid| (cid, file))).collect();
+        for file in all.values().copied().collect::<HashSet<File>>() {
+            let dag = dag(file);
+            let raw = whole_cid(&Digest::sha256_of(&dag.bytes)).unwrap();
+            let is_told = self.shared().file_of(&raw).unwrap().is_some();
+            let keys = self.shared().share.announced(&self.store(), vec![dag.root.cid]).unwrap();
+            let is_shown = self.shows(&raw) || is_told || keys.contains(&raw);
+            let is_public = dag.cids().iter().all(|cid| sources.contains(cid));
+            assert!(!is_shown || is_public, "{file:?} is shown by its digest");
+        }
         for (cid, file) in all {
             assert!(!self.shows(&cid) || sources.contains(&cid), "{cid} of {file:?} is shown");
         }
@@ -250,12 +259,15 @@ fn a_command_shares_files_and_blocks_of_a_former_network_again() {
     world.apply(&Step::Fetch(2));
     world.apply(&Step::LeaveNetwork);
     let [file, block] = [dag((1, 0)).root.cid, leaf(2).cid];
-    assert!(!world.shows(&file) && !world.shows(&block));
+    let raw = whole_cid(&Digest::sha256_of(&dag((1, 0)).bytes)).unwrap();
+    assert!(!world.shows(&file) && !world.shows(&block) && !world.shows(&raw));
     let added = vec![file, block, leaf(3).cid];
     let store = world.store();
     store.database().write(|write| share_added_again(write, &added)).unwrap();
     // A command retains the file, too.
     Index::new(store.database()).retain(&file, &GcRoot::new(true, &[file], vec![])).unwrap();
-    assert!(world.shows(&file) && world.shows(&block));
+    assert!(world.shows(&file) && world.shows(&block) && world.shows(&raw));
+    assert_eq!(world.shared().get(&raw).unwrap().unwrap(), dag((1, 0)).bytes);
+    assert_eq!(world.shared().file_of(&raw).unwrap(), Some(file));
     assert!(!world.shows(&leaf(3).cid), "it is not here");
 }

@@ -11,6 +11,7 @@ mod upgrade;
 use std::{cell::RefCell, sync::Arc};
 
 use ocipfs_node::{Cid, as_v1};
+use ocipfs_oci::Digest;
 use redb::{
     ReadTransaction, ReadableMultimapTable, ReadableTable, TableDefinition, TableError, WriteTransaction,
 };
@@ -201,6 +202,11 @@ impl Index {
             }
             Ok(())
         })
+    }
+
+    /// Tells the digest of every blob that a GC root has; one that several have, more than once.
+    pub fn for_each_blob(&self, mut each: impl FnMut(Digest) -> Result<(), Error>) -> Result<(), Error> {
+        self.for_each_row(BLOBS, |(_, digest), _| each(digest.parse().map_err(damaged)?))
     }
 
     /// Imported images by their root.

@@ -112,7 +112,7 @@ fn of_block(read: &ReadTransaction, key: &BlockKey) -> Result<Option<Origin>, Er
 }
 
 /// Where an owner of a block has it from; none of one that is being removed.
-fn of_owner(read: &ReadTransaction, owner: u64) -> Result<Option<Origin>, Error> {
+pub(super) fn of_owner(read: &ReadTransaction, owner: u64) -> Result<Option<Origin>, Error> {
     match owner {
         NO_OWNER => return Ok(Some(Origin::Peers)),
         FORMER_OWNER => return Ok(Some(Origin::FormerNetwork)),

@@ -23,6 +23,8 @@ pub struct Unlinked {
     done: HashSet<Hash>,
     /// Those that could not be unlinked.
     failed: HashSet<Hash>,
+    /// Blobs that were removed and may still be announced.
+    pub(super) removed: Vec<Hash>,
 }
 
 impl Store {
@@ -77,7 +79,13 @@ impl Store {
             Ok((removed, done))
         })?;
         self.forgot_doomed(&done);
-        let mut going = std::mem::take(&mut lock(&self.0.unlinked).failed);
+        let mut going = {
+            let mut unlinked = lock(&self.0.unlinked);
+            unlinked
+                .removed
+                .extend(removed.iter().filter(|(.., is_last)| *is_last).map(|(_, _, hash, _)| *hash));
+            std::mem::take(&mut unlinked.failed)
+        };
         for (_, id, sha256, is_last) in &removed {
             self.0.sources.forget(*id);
             if *is_last {

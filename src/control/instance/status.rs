@@ -7,7 +7,7 @@ impl Instance {
         let announcing = node.announcing();
         let counts = self.content().retained_counts().await.map_err(content_failure)?;
         let traffic = node.traffic();
-        let seeds = node.seeds();
+        let (seeds, clock) = (node.seeds(), node.clock_difference());
         let identity = self.identity().await;
         let (published, followed) = (self.publication().await?, self.followed_names().await?);
         Ok(Reply::Status(Box::new(Status {
@@ -23,6 +23,8 @@ impl Instance {
             remembered_peers: seeds.remembered,
             http_providers: node.http_providers(),
             rejected_handshakes: node.rejected_handshakes(),
+            clock_ahead_seconds: clock.is_own().then_some(clock.ahead_seconds),
+            peers_with_other_clocks: clock.differing,
             announced: announcing.announced,
             announcing: announcing.pending,
             sent_bytes: traffic.sent_bytes,

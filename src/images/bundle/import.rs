@@ -39,6 +39,8 @@ pub struct ReadBundle {
     pub root: Cid,
     /// What is in it.
     pub manifest: Manifest,
+    /// Which parts were not read. It matters only while something is missing.
+    pub missing_parts: Option<String>,
 }
 
 /// Why a bundle must not be imported.
@@ -124,6 +126,7 @@ async fn take(
         waiting.iter().flat_map(|(_, missing)| missing).filter(|digest| !listed.contains(digest)).collect();
     missing.extend(unlisted.into_iter().map(|digest| (digest.clone(), 0)));
     if let Some(list) = want_list(bundle, waiting, missing) {
+        imported.problems.extend(bundle.missing_parts.clone());
         match &mut imported.missing {
             Some(all) => all.merge(list),
             none => *none = Some(list),

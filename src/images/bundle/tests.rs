@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use ocipfs_node::Node;
+use ocipfs_node::{Cid, Node};
 use ocipfs_oci::{Digest, Name, Tag, media_type};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -16,7 +16,7 @@ use super::{
     *,
 };
 use crate::{
-    content::{BlobWriter, Content, Settings, Store},
+    content::{BlobWriter, Content, Document, GcRoot, Settings, Store},
     images::{
         export::{Dest, ExportTarget, PartsDest},
         input::Input,
@@ -105,6 +105,15 @@ impl Write for Shared {
 
 /// A bundle of one image, and the digests of its blobs; `without` is left out.
 async fn bundle(seed: u64, without: Option<usize>) -> (Vec<u8>, Vec<Digest>) {
+    bundle_completing(seed, without, None).await
+}
+
+/// The same, which says that it completes the bundle with this CID.
+async fn bundle_completing(
+    seed: u64,
+    without: Option<usize>,
+    completes: Option<Cid>,
+) -> (Vec<u8>, Vec<Digest>) {
     let source = Target::new();
     let (mut blobs, mut digests) = (Vec::new(), Vec::new());
     for (number, bytes) in image(seed).into_iter().enumerate() {
@@ -127,7 +136,7 @@ async fn bundle(seed: u64, without: Option<usize>) -> (Vec<u8>, Vec<Digest>) {
         media_type: MANIFEST_TYPE.into(),
         network: "own".into(),
         since: Vec::new(),
-        completes: None,
+        completes: completes.map(|cid| cid.to_string()),
         records: Vec::new(),
         images: vec![image],
         blobs,
@@ -165,6 +174,29 @@ async fn a_bundle_is_imported_once_all_of_its_image_is_here() {
     assert_eq!((missing.blobs, missing.images.len()), (vec![blobs[2].clone()], 1));
     assert_eq!(target.whole(&blobs), None);
     assert!(target.content.gc_root(&imported.bundles[0]).await.unwrap().is_some(), "it is kept for later");
+}
+
+#[tokio::test]
+async fn a_bundle_does_not_release_content_that_a_command_added_under_a_cid_that_it_names() {
+    let target = Target::new();
+    let added = Document::file(Bytes::from_static(b"added"), target.content.profile());
+    let kept = added.root.cid;
+    target.content.put_document(added).await.unwrap();
+    target.content.retain(kept, GcRoot::new(true, &[kept], Vec::new())).await.unwrap();
+    let (bundle, blobs) = bundle_completing(0, None, Some(kept)).await;
+    let imported = target.import(&[bundle], false).await.unwrap();
+    assert_eq!(target.whole(&blobs), Some(blobs[0].clone()), "{imported:?}");
+    assert!(target.content.gc_root(&kept).await.unwrap().is_some_and(|gc_root| gc_root.is_kept));
+    // A tree that a record names is added to what the CID keeps already.
+    target.content.keep_tree(kept, &[]).await.unwrap();
+    assert!(target.content.gc_root(&kept).await.unwrap().is_some_and(|gc_root| gc_root.is_kept));
+    // The CID of an earlier bundle is released.
+    let (partial, _) = bundle_completing(9, Some(2), None).await;
+    let earlier = target.import(&[partial], true).await.unwrap().bundles[0];
+    assert!(target.content.gc_root(&earlier).await.unwrap().is_some());
+    let (rest, _) = bundle_completing(9, None, Some(earlier)).await;
+    target.import(&[rest], true).await.unwrap();
+    assert!(target.content.gc_root(&earlier).await.unwrap().is_none());
 }
 
 #[tokio::test]

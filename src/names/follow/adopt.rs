@@ -8,7 +8,7 @@ use super::followed;
 use crate::{
     content::{self, Stored},
     images::repository::{Adopted, InspectedManifest, RepositoryBlob, inspect, subject_of},
-    names::{BlobSource, Error, Resolver, resolve::local::LocalRepository},
+    names::{BlobSource, Document, Error, Resolver, resolve::local::LocalRepository},
 };
 
 /// Manifests that one index may bring with it.
@@ -31,7 +31,7 @@ impl Resolver {
         manifest: &InspectedManifest,
     ) -> Result<Adopted, Error> {
         let mut adopted = Adopted::default();
-        if self.followed().names().is_empty() {
+        if self.followed().names().is_empty() && !self.digests.is_seen(name) {
             return Ok(adopted);
         }
         let subjects = tags.iter().filter_map(subject_of).chain(manifest.subject.clone());
@@ -66,7 +66,7 @@ impl Resolver {
             if local.has_manifest(&digest).await? {
                 continue;
             }
-            let document = match followed::manifest(self, name, &reference).await {
+            let document = match self.manifest_elsewhere(name, &reference).await {
                 Ok(document) => document,
                 Err(error) => {
                     tracing::debug!(repository = %name, %digest, %error, "cannot adopt a manifest of an index");
@@ -97,7 +97,7 @@ impl Resolver {
             if adopted.has_blob(digest) || local.has_blob(digest).await? {
                 continue;
             }
-            let blob = match followed::blob(self, name, digest).await {
+            let blob = match self.blob_elsewhere(name, digest).await {
                 Ok(BlobSource::Blob(blob)) => blob,
                 Ok(BlobSource::Inline(_)) => continue,
                 Err(error) => {
@@ -110,6 +110,30 @@ impl Resolver {
             }
         }
         Ok(())
+    }
+
+    /// Returns a manifest that followed names have, or a peer, if the client saw content of peers under this name: it may count
+    /// on that.
+    async fn manifest_elsewhere(&self, name: &Name, reference: &Reference) -> Result<Document, Error> {
+        match (followed::manifest(self, name, reference).await, reference) {
+            (Err(error), Reference::Digest(digest)) if self.digests.is_seen(name) => {
+                let Some(blob) = self.digests.find(self.content(), digest).await? else { return Err(error) };
+                let read = Document::read(self.content(), &blob, None).await;
+                read.map_err(|error| Error::image(name, error))
+            }
+            (found, _) => found,
+        }
+    }
+
+    /// Returns a blob that followed names have, or a peer, likewise.
+    async fn blob_elsewhere(&self, name: &Name, digest: &Digest) -> Result<BlobSource, Error> {
+        match followed::blob(self, name, digest).await {
+            Err(error) if self.digests.is_seen(name) => {
+                let blob = self.digests.find(self.content(), digest).await?.ok_or(error)?;
+                Ok(BlobSource::Blob(Box::new(blob)))
+            }
+            found => found,
+        }
     }
 
     async fn stored(&self, digest: &Digest) -> Result<Option<RepositoryBlob>, content::Error> {

@@ -145,7 +145,7 @@ impl Error {
         }
     }
 
-    pub(super) fn image(name: &Name, why: images::Error) -> Self {
+    pub(in crate::names) fn image(name: &Name, why: images::Error) -> Self {
         match why {
             images::Error::Content(error) => error.into(),
             why => Self::Image { name: name.clone(), why },

@@ -15,6 +15,8 @@ impl Behaviour {
             SwarmCommand::Provide(cid, reply) => self.provide(&cid, reply),
             SwarmCommand::Withdraw(cid) => self.withdraw(&cid),
             SwarmCommand::FindProviders(cid, found) => self.find_providers(&cid, &found),
+            SwarmCommand::FindFile(raw, search) => self.find_file(&raw, &search),
+            SwarmCommand::AskForFile(raw, peer, roots) => self.ask_for_file(&raw, peer, &roots),
             SwarmCommand::Reach(peer, addresses) => self.reach(peer, addresses),
             SwarmCommand::PutValue(record, reply) => self.put_value(&record, reply),
             SwarmCommand::FetchValues(key, found) => self.fetch_values(&key, &found),

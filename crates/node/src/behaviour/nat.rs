@@ -89,6 +89,9 @@ impl Behaviour {
                 self.peers.joined(size);
             }
         }
+        if !is_foreign && self.connections.route(&connection) != Some(Route::LimitedRelay) {
+            self.ask_time(peer);
+        }
         self.update_nat();
     }
 

@@ -6,7 +6,7 @@ use libp2p::{
 };
 use tokio::sync::mpsc;
 
-use super::Behaviour;
+use super::{Behaviour, fetch_purpose::FetchPurpose, files, time};
 use crate::{
     Route,
     command::{ReceivedRecord, Verdict},
@@ -15,14 +15,6 @@ use crate::{
 
 /// Connected peers that a value is fetched from, in addition to the routing system.
 const MAX_FETCH_PEERS: usize = 16;
-
-/// Why a record was fetched from a peer.
-pub(super) enum FetchPurpose {
-    /// To resolve a name.
-    Resolve(mpsc::UnboundedSender<Vec<u8>>),
-    /// To follow this name.
-    Follow(PeerId),
-}
 
 impl Behaviour {
     pub(super) fn fetch_values(&mut self, key: &RecordKey, found: &mpsc::UnboundedSender<Vec<u8>>) {
@@ -132,14 +124,24 @@ impl Behaviour {
         use libp2p::request_response::{Event, Message};
         match event {
             Event::Message { message: Message::Request { request: key, channel, .. }, .. } => {
-                let value = self.behaviours.data.kad.store_mut().get(&RecordKey::from(key));
-                let value = value.map(|record| record.value.clone());
+                if let Some(raw) = files::parse_key(&key) {
+                    return self.files.look_up(raw, channel);
+                }
+                let value = match &key[..] {
+                    time::KEY if !self.public => Some(time::now()),
+                    _ => {
+                        let record = self.behaviours.data.kad.store_mut().get(&RecordKey::from(key));
+                        record.map(|record| record.value.clone())
+                    }
+                };
                 // The peer may have disconnected.
                 let _ = self.behaviours.data.fetch.send_response(channel, value);
             }
             Event::Message { peer: from, message: Message::Response { request_id, response }, .. } => {
                 match (self.fetches.remove(&request_id), response) {
                     (Some(FetchPurpose::Resolve(values)), Some(value)) => drop(values.send(value)),
+                    (Some(FetchPurpose::File(roots)), Some(value)) => files::told(&value, &roots),
+                    (Some(FetchPurpose::Time), Some(value)) => self.told_time(from, &value),
                     (Some(FetchPurpose::Follow(name)), Some(record)) => {
                         self.record_queue.put(ReceivedRecord { name, record, from, message: None });
                     }

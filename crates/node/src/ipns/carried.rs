@@ -41,7 +41,8 @@ impl IpnsNames {
     ) -> Result<CarriedRecord, RecordError> {
         let record = bytes.clone();
         let carried = self.blocking(move |names| names.carry(&name, record)).await?;
-        let is_valid = ipns::Record::verify(*name.peer(), bytes.clone(), SystemTime::now()).is_ok();
+        let valid_at = self.valid_at(SystemTime::now());
+        let is_valid = ipns::Record::verify(*name.peer(), bytes.clone(), valid_at).is_ok();
         if let Some(online) = online.filter(|_| is_valid && carried == CarriedRecord::Newest) {
             // For peers that fetch it here.
             online.send(SwarmCommand::Store(name.record(bytes))).await?;
@@ -84,7 +85,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        ipns::fixtures::{machine, signed},
+        ipns::fixtures::{machine, member, signed, verdict},
         routing::ipns::tests::record,
     };
 
@@ -123,5 +124,29 @@ mod tests {
         assert_eq!(carried, CarriedRecord::Newest);
         let known = follower.followed_record(&name).unwrap();
         assert!(known.stale && known.sequence == 7, "{known:?}");
+    }
+
+    #[test]
+    fn in_a_private_swarm_an_expired_record_is_used_until_a_newer_one_comes() {
+        let [(_one, member), (_other, stranger)] = [member(), machine()];
+        let key = Keypair::generate_ed25519();
+        let name = IpnsName::of(&key);
+        let years_ago = SystemTime::now() - Duration::from_secs(3 * 365 * 24 * 60 * 60);
+        let [first, second] = [1, 2].map(|sequence| record(&key, sequence, years_ago));
+        for names in [&member, &stranger] {
+            names.0.subscriptions.add(*name.peer(), None);
+        }
+        assert_eq!(verdict(&stranger, *name.peer(), &second), "ignore");
+        for (bytes, expected, sequence) in
+            [(&first, "accept", 1), (&second, "accept", 2), (&first, "ignore", 2)]
+        {
+            assert_eq!(verdict(&member, *name.peer(), bytes), expected);
+            let known = member.followed_record(&name).unwrap();
+            assert!(known.stale && known.sequence == sequence, "{known:?}");
+        }
+        // The clock of the publisher is put right: the sequence decides, not the time.
+        let right = record(&key, 3, SystemTime::now() + Duration::from_secs(60));
+        assert_eq!(verdict(&member, *name.peer(), &right), "accept");
+        assert!(!member.followed_record(&name).unwrap().stale);
     }
 }

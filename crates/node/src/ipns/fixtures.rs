@@ -16,6 +16,14 @@ pub fn machine() -> (tempfile::TempDir, IpnsNames) {
     (dir, names)
 }
 
+/// Returns the names of a member of a private swarm, where expired records are used.
+pub fn member() -> (tempfile::TempDir, IpnsNames) {
+    let dir = tempfile::tempdir().unwrap();
+    let dns = super::dnslink::DnsResolver::offline();
+    let names = IpnsNames::with(dir.path(), &Keypair::generate_ed25519(), dns, true).unwrap();
+    (dir, names)
+}
+
 pub fn signed(by: &IpnsNames, key: &Keypair, value: &str) -> Vec<u8> {
     by.sign(key, value.into(), TTL, SystemTime::now()).unwrap().bytes().to_vec()
 }

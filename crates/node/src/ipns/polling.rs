@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{
     IpnsNames,
-    resolve::{Answers, best_of, newest, query_connected, query_peers, query_routing},
+    resolve::{Answers, query_connected, query_peers, query_routing},
 };
 use crate::{
     IpnsName, RecordError,
@@ -82,7 +82,7 @@ impl IpnsNames {
 
     async fn poll(&self, routing: &mpsc::Sender<SwarmCommand>, name: PeerId) {
         let deadline = Instant::now() + POLL_TIMEOUT;
-        let Some(found) = newest(routing, &IpnsName::from(name), deadline).await else { return };
+        let Some(found) = self.newest(routing, &IpnsName::from(name), deadline).await else { return };
         let ingest = move |names: &Self| names.ingest(name, found.bytes().to_vec(), SystemTime::now());
         if let Err(error) = self.blocking(ingest).await {
             tracing::warn!(%error, "cannot store the record of a followed name");
@@ -166,7 +166,7 @@ impl IpnsNames {
     ) -> Result<LookupOutcome, RecordError> {
         let name = IpnsName::of(&key);
         let found = match answers {
-            Some(answers) => best_of(answers, &name, Instant::now() + timeout).await,
+            Some(answers) => self.best_of(answers, &name, Instant::now() + timeout).await,
             None => None,
         };
         self.blocking(move |names| {

@@ -105,15 +105,17 @@ impl IpnsNames {
             true => self.0.subscriptions.record(&peer),
             false => {
                 let seen = self.blocking(move |names| Ok(names.0.record_store.seen(&peer)?)).await?;
-                seen.and_then(|bytes| ipns::Record::verify(peer, bytes, SystemTime::now()).ok())
+                seen.and_then(|bytes| {
+                    ipns::Record::verify(peer, bytes, self.valid_at(SystemTime::now())).ok()
+                })
             }
         };
         let asked = online.map_or(0, |online| online.peers.list().len());
         let found = match online {
-            Some(online) => newest(&online.routing, name, start + timeout).await,
+            Some(online) => self.newest(&online.routing, name, start + timeout).await,
             None => None,
         };
-        let is_stale = found.is_none();
+        let is_stale = found.as_ref().is_none_or(|found| found.until() <= SystemTime::now());
         let is_new = found > seen;
         // An own record that expired while this node was off.
         let own = || self.own(name);
@@ -167,6 +169,33 @@ impl IpnsNames {
 }
 
 impl IpnsNames {
+    /// Returns the newest valid record that peers have.
+    pub(super) async fn newest(
+        &self,
+        routing: &mpsc::Sender<SwarmCommand>,
+        name: &IpnsName,
+        deadline: Instant,
+    ) -> Option<ipns::Record> {
+        self.best_of(&mut query_peers(routing, name).await?, name, deadline).await
+    }
+
+    /// Returns the newest valid record among the answers.
+    pub(super) async fn best_of(
+        &self,
+        values: &mut Answers,
+        name: &IpnsName,
+        mut deadline: Instant,
+    ) -> Option<ipns::Record> {
+        let mut best: Option<ipns::Record> = None;
+        while let Ok(Some(value)) = timeout_at(deadline, values.recv()).await {
+            let valid_at = self.valid_at(SystemTime::now());
+            let Ok(record) = ipns::Record::verify(*name.peer(), value, valid_at) else { continue };
+            deadline = deadline.min(Instant::now() + GRACE_PERIOD);
+            best = best.max(Some(record));
+        }
+        best
+    }
+
     /// Returns the value that is known without a query or the disk.
     fn known(&self, name: &MutableName, joins: usize) -> Option<Resolved> {
         self.published_here(name).or_else(|| self.0.cache.get(name, joins, Instant::now()))
@@ -178,15 +207,6 @@ impl IpnsNames {
         let own = self.own(name).filter(|record| record.until() > SystemTime::now())?;
         Some(Resolved::fresh(own.text()))
     }
-}
-
-/// Returns the newest valid record that peers have.
-pub async fn newest(
-    routing: &mpsc::Sender<SwarmCommand>,
-    name: &IpnsName,
-    deadline: Instant,
-) -> Option<ipns::Record> {
-    best_of(&mut query_peers(routing, name).await?, name, deadline).await
 }
 
 /// A stream of answers from peers.
@@ -212,15 +232,4 @@ pub async fn query_routing(routing: &mpsc::Sender<SwarmCommand>, name: &IpnsName
     let (out, values) = mpsc::unbounded_channel();
     routing.send(SwarmCommand::FindValues(name.key(), out)).await.ok()?;
     Some(values)
-}
-
-/// Returns the newest valid record among the answers.
-pub async fn best_of(values: &mut Answers, name: &IpnsName, mut deadline: Instant) -> Option<ipns::Record> {
-    let mut best: Option<ipns::Record> = None;
-    while let Ok(Some(value)) = timeout_at(deadline, values.recv()).await {
-        let Ok(record) = ipns::Record::verify(*name.peer(), value, SystemTime::now()) else { continue };
-        deadline = deadline.min(Instant::now() + GRACE_PERIOD);
-        best = best.max(Some(record));
-    }
-    best
 }

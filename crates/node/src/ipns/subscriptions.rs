@@ -124,7 +124,7 @@ impl IpnsNames {
         if bytes.len() > ipns::MAX_BYTES {
             return Ok((Verdict::Reject, None));
         }
-        let record = match ipns::Record::verify(name, bytes, now) {
+        let record = match ipns::Record::verify(name, bytes, self.valid_at(now)) {
             Ok(record) => record,
             // It was valid once: the sender is out of date, not hostile.
             Err(ipns::Error::Expired) => return Ok((Verdict::Ignore, None)),
@@ -150,6 +150,10 @@ impl IpnsNames {
         }
         if newest.as_ref().is_some_and(|newest| ipns::select([newest, record]) == Some(newest)) {
             return Ok(Some(Verdict::Ignore));
+        }
+        if record.until() <= SystemTime::now() {
+            let (name, sequence) = (IpnsName::from(name), record.sequence());
+            tracing::warn!(%name, sequence, "the newest known record has expired by the clock of this machine; it is used: is the clock right?");
         }
         // Also if only the sequence changed: followers compare sequences.
         *newest = Some(record.clone());

@@ -36,6 +36,11 @@ fn is_quic(address: &Multiaddr) -> bool {
 }
 
 impl Peers {
+    /// Waits until a peer is connected.
+    pub(crate) async fn until_connected(&self, id: &PeerId) {
+        self.wait_while(|peers| !peers.is_connected(id)).await;
+    }
+
     /// Connects to the peer at the end of `address`, unless it is connected. Further addresses that are configured for the
     /// peer are dialled too, those of QUIC first.
     ///

@@ -125,6 +125,8 @@ pub struct Values {
     others: Nearest<StoredValue>,
     /// Values of own and followed keys, which a flood of other keys cannot evict.
     reserved: HashMap<RecordKey, Option<StoredValue>>,
+    /// Whether records whose validity has ended are stored too: where clocks may be wrong.
+    uses_expired: bool,
 }
 
 impl Values {
@@ -133,7 +135,12 @@ impl Values {
     }
 
     fn with_capacity(me: PeerId, capacity: Capacity) -> Self {
-        Self { others: Nearest::new(me, capacity), reserved: HashMap::new() }
+        Self { others: Nearest::new(me, capacity), reserved: HashMap::new(), uses_expired: false }
+    }
+
+    /// Stores records whose validity has ended by the clock of this machine, too.
+    pub fn use_expired(&mut self) {
+        self.uses_expired = true;
     }
 
     /// Reserves space for the value of `key`, however full the store is and however far the key.
@@ -159,10 +166,11 @@ impl Values {
         let value = match known.filter(|known| known.value.bytes() == bytes) {
             // Republished, as every holder does each hour: its lifetime is extended.
             Some(known) => known.value.clone(),
-            None if allow() => VerifiedValue::verify(&key, bytes, now.wall)?,
+            None if allow() => VerifiedValue::verify(&key, bytes, self.valid_at(now))?,
             None => return Err(PutError::TooOften),
         };
-        let expires = expiry(expires, &value, now);
+        let until = value.until().filter(|_| !self.uses_expired);
+        let expires = expiry(expires, until, now);
         if expires <= now.instant {
             return Err(PutError::Expired);
         }
@@ -179,6 +187,10 @@ impl Values {
             true => Ok(()),
             false => Err(PutError::Full),
         }
+    }
+
+    fn valid_at(&self, now: Now) -> SystemTime {
+        if self.uses_expired { SystemTime::UNIX_EPOCH } else { now.wall }
     }
 
     fn stored(&self, key: &RecordKey) -> Option<&StoredValue> {
@@ -226,9 +238,9 @@ impl StoredValue {
     }
 }
 
-/// Returns when `value` expires: as its sender says, when its validity ends, or after [`RECORD_LIFETIME`].
-fn expiry(said: Option<Instant>, value: &VerifiedValue, now: Now) -> Instant {
-    let valid = value.until().map(|until| now.instant_of(until));
+/// Returns when a value expires: as its sender says, when its validity ends, or after [`RECORD_LIFETIME`].
+fn expiry(said: Option<Instant>, until: Option<SystemTime>, now: Now) -> Instant {
+    let valid = until.map(|until| now.instant_of(until));
     [said, valid].into_iter().flatten().fold(now.instant + RECORD_LIFETIME, Instant::min)
 }
 

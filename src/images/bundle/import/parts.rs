@@ -92,12 +92,12 @@ impl Reading {
             }
         }
         let mut bundles = Vec::new();
-        for OpenBundle { bundle, importer, mut trees, parts, last } in self.bundles {
+        for OpenBundle { mut bundle, importer, mut trees, parts, last } in self.bundles {
             trees.store(self.content.store())?;
             for wrong in importer.finish()? {
                 self.problems.push(format!("blob {} is not what it should be: {}", wrong.digest, wrong.why));
             }
-            self.problems.extend(missing_parts(&parts, last));
+            bundle.missing_parts = missing_parts(&parts, last);
             bundles.push(bundle);
         }
         Ok((bundles, self.problems))
@@ -130,7 +130,8 @@ impl Reading {
             let why = format!("at most {MAX_BUNDLES} bundles can be imported at once");
             return Err(refused(Refusal { why, hint: "import them by several commands" }));
         }
-        let bundle = ReadBundle { root: reader.root, manifest: reader.manifest.clone() };
+        let manifest = reader.manifest.clone();
+        let bundle = ReadBundle { root: reader.root, manifest, missing_parts: None };
         (self.check)(&bundle).map_err(refused)?;
         let importer = expect(&self.content, &bundle)?;
         let (trees, parts) = (Trees::of(&bundle), BTreeSet::new());

@@ -113,6 +113,22 @@ fn an_expired_value_is_replaced_by_an_older_valid_one() {
 }
 
 #[test]
+fn an_expired_record_is_stored_where_clocks_may_be_wrong_and_a_newer_one_replaces_it() {
+    let (mut table, key) = (Table::new(), Keypair::generate_ed25519());
+    table.values.use_expired();
+    let name = ipns_key(&key);
+    let years_ago = table.now.wall - HOUR * 24 * 365 * 3;
+    let [old, newer] = [1, 2].map(|sequence| record(&key, sequence, years_ago));
+    table.put(&name, old.clone()).unwrap();
+    assert_eq!(table.get(&name), Some(old.clone()));
+    table.put(&name, newer.clone()).unwrap();
+    assert!(matches!(table.put(&name, old), Err(PutError::Older)));
+    assert_eq!(table.get(&name), Some(newer));
+    table.now = table.now.after(HOUR * 49);
+    assert_eq!(table.get(&name), None, "no peer has sent it for two days");
+}
+
+#[test]
 fn a_republished_value_is_not_verified_again() {
     let (mut table, key) = (Table::new(), Keypair::generate_ed25519());
     let (name, start) = (ipns_key(&key), table.now);

@@ -1,0 +1,72 @@
+//! Content that clients name by its digest under a name that is not a local repository: it is searched among peers.
+//!
+//! `HEAD` of a blob is never answered from here: a push would skip the upload of a blob because some peer has it.
+
+use ocipfs_oci::{Digest, Name, Reference};
+
+use super::{Error, NameKind, Resolver, resolve::Document};
+use crate::{
+    content::{self, Blob},
+    images,
+};
+
+/// Places that are tried for one manifest.
+const MAX_TRIES: usize = 4;
+
+impl NameKind {
+    /// Returns a manifest that no repository of this name has, if it is named by its digest and a peer has it; else `absent`.
+    pub async fn manifest_among_peers(
+        &self,
+        resolver: &Resolver,
+        reference: &Reference,
+        absent: Error,
+    ) -> Result<Document, Error> {
+        let (Some(name), Reference::Digest(digest)) = (self.searched(resolver, &absent).await?, reference)
+        else {
+            return Err(absent);
+        };
+        // A place with other bytes is not told again.
+        for _ in 0..MAX_TRIES {
+            let Some(blob) = resolver.digests.find(&resolver.content, digest).await? else { break };
+            match Document::read(&resolver.content, &blob, None).await {
+                Err(images::Error::Content(content::Error::Mismatch { .. })) => {}
+                Ok(document) => {
+                    resolver.digests.note_seen(name);
+                    return Ok(document);
+                }
+                // A blob is not a manifest.
+                Err(
+                    images::Error::NotAManifest { .. }
+                    | images::Error::Content(content::Error::TooLarge { .. }),
+                ) => break,
+                Err(error) => return Err(Error::image(name, error)),
+            }
+        }
+        Err(absent)
+    }
+
+    /// Returns a blob that no repository of this name has, if a peer has it; else `absent`. A peer told where it is: until the
+    /// whole was hashed, nothing says that the bytes there are those of the digest.
+    pub async fn blob_among_peers(
+        &self,
+        resolver: &Resolver,
+        digest: &Digest,
+        absent: Error,
+    ) -> Result<Blob, Error> {
+        let Some(name) = self.searched(resolver, &absent).await? else { return Err(absent) };
+        let Some(blob) = resolver.digests.find(&resolver.content, digest).await? else { return Err(absent) };
+        resolver.digests.note_seen(name);
+        Ok(blob)
+    }
+
+    /// Returns the name if peers are searched for what is absent under it: that of no repository here.
+    async fn searched(&self, resolver: &Resolver, absent: &Error) -> Result<Option<&Name>, Error> {
+        let Self::Hosted { name } = self else { return Ok(None) };
+        if !absent.is_absence() {
+            return Ok(None);
+        }
+        let of = name.clone();
+        let is_local = resolver.on_repositories(move |all| all.has_any(&of)).await?;
+        Ok((!is_local).then_some(name))
+    }
+}

@@ -1,0 +1,217 @@
+//! Searching a blob by its digest alone, among connected peers and those that announce it.
+//!
+//! ```text
+//! find ─► known from here? ─► a search (one per digest) ─┬─► the raw block with this hash (Bitswap)
+//!                                                        └─► the root that a peer tells ─► its root block
+//! ```
+//!
+//! A peer may tell any root: the bytes are hashed against the digest before the last of them is given, as in every pull.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use ocipfs_node::Cid;
+use ocipfs_oci::{Digest, Name};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
+
+use crate::{
+    content::{self, Blob, Content, Presence, whole_cid},
+    images::Cache,
+};
+
+/// Searches at a time; a digest beyond them counts as not found.
+const MAX_SEARCHES: usize = 64;
+/// Roots that are tried for one digest.
+const MAX_ROOTS: usize = 4;
+/// Digests that are remembered as not found, and repositories that digests were served under.
+const CACHE_ENTRIES: usize = 10_000;
+/// A digest that was not found is not searched again before this time.
+const NEGATIVE_TTL: Duration = Duration::from_secs(2);
+
+/// Result of a search; none while it runs.
+type Outcome = watch::Receiver<Option<Option<Blob>>>;
+
+/// Searches for digests. Clones share what is running and what was not found.
+#[derive(Clone)]
+pub struct DigestSearches(Arc<Inner>);
+
+struct Inner {
+    running: Mutex<HashMap<Digest, Outcome>>,
+    not_found: Cache<Digest, Instant>,
+    /// Names that clients saw content of peers under. What they push there may count on it.
+    seen: Cache<Name, ()>,
+}
+
+impl Default for DigestSearches {
+    fn default() -> Self {
+        let (not_found, seen) = (Cache::new(CACHE_ENTRIES), Cache::new(CACHE_ENTRIES));
+        Self(Arc::new(Inner { running: Mutex::default(), not_found, seen }))
+    }
+}
+
+/// Takes a search off the list when it ends, however it ends.
+struct Running(DigestSearches, Digest);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.running().remove(&self.1);
+    }
+}
+
+impl DigestSearches {
+    /// Returns a blob that came from peers, or that a peer has; none if none is found within `--digest-timeout`. Content that
+    /// was pushed or added here is not found: it is served under its own names.
+    pub async fn find(&self, content: &Content, digest: &Digest) -> Result<Option<Blob>, content::Error> {
+        let budget = content.digest_timeout();
+        if budget.is_zero() {
+            return Ok(None);
+        }
+        match content.presence(digest).await? {
+            Presence::Named => return Ok(None),
+            Presence::FromPeers(stored) => {
+                let (size, at) = (stored.size, stored.root.into());
+                return Ok(Some(Blob { digest: digest.clone(), size, at, gc_root: None }));
+            }
+            Presence::Absent => {}
+        }
+        let Some(raw) = whole_cid(digest) else { return Ok(None) };
+        let was_missed = |when: &Instant| when.elapsed() < NEGATIVE_TTL;
+        if self.0.not_found.get(digest).as_ref().is_some_and(was_missed) {
+            return Ok(None);
+        }
+        let Some(mut outcome) = self.join(content, digest, raw, budget) else { return Ok(None) };
+        let found = outcome.wait_for(Option::is_some).await;
+        Ok(found.ok().and_then(|found| found.clone().flatten()))
+    }
+
+    /// Notes that a client saw content of peers under a name.
+    pub fn note_seen(&self, name: &Name) {
+        self.0.seen.insert(name.clone(), (), 1);
+    }
+
+    /// Whether a client saw content of peers under a name.
+    pub fn is_seen(&self, name: &Name) -> bool {
+        self.0.seen.get(name).is_some()
+    }
+
+    /// Joins the search for a digest, or begins it; none if too many are running.
+    fn join(&self, content: &Content, digest: &Digest, raw: Cid, budget: Duration) -> Option<Outcome> {
+        let mut running = self.running();
+        if let Some(outcome) = running.get(digest) {
+            return Some(outcome.clone());
+        }
+        if running.len() >= MAX_SEARCHES {
+            return None;
+        }
+        let (sender, outcome) = watch::channel(None);
+        running.insert(digest.clone(), outcome.clone());
+        let (ends, content, digest) =
+            (Running(self.clone(), digest.clone()), content.clone(), digest.clone());
+        // A task of its own: a client that goes away does not end the search of another.
+        tokio::spawn(async move {
+            let found = search(&content, &digest, raw, Instant::now() + budget).await;
+            if found.is_none() {
+                ends.0.0.not_found.insert(digest, Instant::now(), 1);
+            }
+            drop(ends);
+            sender.send_replace(Some(found));
+        });
+        Some(outcome)
+    }
+
+    fn running(&self) -> MutexGuard<'_, HashMap<Digest, Outcome>> {
+        self.0.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Searches a digest until the deadline. Once a peer says that it has the blob, the usual timeouts apply.
+async fn search(content: &Content, digest: &Digest, raw: Cid, deadline: Instant) -> Option<Blob> {
+    let mut roots = content.node().find_file(raw);
+    let block = content.told_blob(digest, raw);
+    tokio::pin!(block);
+    // The block itself is searched anyway.
+    let mut tried = HashSet::from([raw]);
+    let (mut is_block_missing, mut is_root_missing) = (false, false);
+    while !(is_block_missing && is_root_missing) {
+        tokio::select! {
+            found = &mut block, if !is_block_missing => match found {
+                None => is_block_missing = true,
+                found => return found,
+            },
+            root = roots.recv(), if !is_root_missing => match root {
+                None => is_root_missing = true,
+                Some(root) if tried.len() <= MAX_ROOTS && tried.insert(root) => {
+                    if let Some(found) = content.told_blob(digest, root).await {
+                        return Some(found);
+                    }
+                }
+                Some(_) => {}
+            },
+            () = sleep_until(deadline) => return None,
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use ocipfs_node::Node;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::content::{BlobWriter, Document, Settings, Store};
+
+    fn content(digest_timeout: Duration) -> (TempDir, Content) {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, node) = (Store::open(dir.path()).unwrap(), Node::offline(dir.path()).unwrap());
+        let settings = Settings { digest_timeout, ..Settings::default() };
+        (dir, Content::new(store, node, settings).unwrap())
+    }
+
+    #[tokio::test]
+    async fn pushed_content_is_not_found_by_its_digest_and_content_from_peers_is() {
+        let (_dir, content) = content(Duration::from_secs(10));
+        let searches = DigestSearches::default();
+        let mut writer = BlobWriter::new(content.store(), content.profile()).unwrap();
+        writer.write(Bytes::from(vec![7; 3 << 20])).unwrap();
+        let (pushed, _) = writer.store().unwrap();
+        assert_eq!(searches.find(&content, &pushed.digest).await.unwrap(), None);
+        // Nor a part of it.
+        let chunk = Digest::sha256_of(&vec![7; 1 << 20]);
+        assert_eq!(searches.find(&content, &chunk).await.unwrap(), None);
+        assert!(searches.0.not_found.get(&chunk).is_none(), "no peer was asked");
+
+        let bytes = Bytes::from_static(b"from a peer");
+        let digest = Digest::sha256_of(&bytes);
+        content.put_document(Document::file(bytes, content.profile())).await.unwrap();
+        let found = searches.find(&content, &digest).await.unwrap().unwrap();
+        assert_eq!((found.size, found.at.root()), (11, &whole_cid(&digest).unwrap()));
+    }
+
+    #[tokio::test]
+    async fn an_unknown_digest_is_remembered_as_not_found() {
+        let (_dir, content) = content(Duration::from_secs(10));
+        let (searches, unknown) = (DigestSearches::default(), Digest::sha256_of(b"unknown"));
+        let both = tokio::join!(searches.find(&content, &unknown), searches.find(&content, &unknown));
+        assert_eq!((both.0.unwrap(), both.1.unwrap()), (None, None));
+        assert!(searches.0.not_found.get(&unknown).is_some() && searches.running().is_empty());
+        let sha512: Digest = format!("sha512:{}", "0".repeat(128)).parse().unwrap();
+        assert_eq!(searches.find(&content, &sha512).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_found_without_a_digest_timeout() {
+        let (_dir, content) = content(Duration::ZERO);
+        let bytes = Bytes::from_static(b"from a peer");
+        let digest = Digest::sha256_of(&bytes);
+        content.put_document(Document::file(bytes, content.profile())).await.unwrap();
+        assert_eq!(DigestSearches::default().find(&content, &digest).await.unwrap(), None);
+    }
+}
