@@ -50,8 +50,8 @@ pub use bitswap::{BlockMemory, Blocks, FetchedBlock, Traffic};
 pub use block_fetcher::BlockFetcher;
 pub use circuits::Route;
 pub use error::{
-    AdminError, ConnectError, DnsFailure, FetchError, KeyError, KeyFileCause, KeyFileError, NoPeerId, RecordError,
-    ResolveError, StartError, Stopped,
+    AdminError, ConnectError, DnsFailure, FetchError, KeyError, KeyFileCause, KeyFileError, NoPeerId,
+    RecordError, ResolveError, StartError, Stopped,
 };
 pub use http_providers::{HttpEndpoint, InvalidEndpoint};
 pub use identity::write_secret;

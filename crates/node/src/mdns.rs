@@ -150,7 +150,8 @@ impl Mdns {
             if !self.interfaces.contains_key(&ip) && !self.open(ip) {
                 continue;
             }
-            if let Some(interface) = self.interfaces.get_mut(&ip).filter(|known| known.addresses != addresses) {
+            if let Some(interface) = self.interfaces.get_mut(&ip).filter(|known| known.addresses != addresses)
+            {
                 interface.addresses = addresses;
                 (interface.pause, interface.next) = (MIN_PAUSE, Instant::now());
             }
@@ -187,7 +188,8 @@ impl Mdns {
             }
             if announces || interface.answer.is_some_and(|at| at <= now) {
                 (interface.answer, interface.answered) = (None, Some(now));
-                let announcement = Announcement { peer: self.me, ip: *ip, addresses: interface.addresses.clone() };
+                let announcement =
+                    Announcement { peer: self.me, ip: *ip, addresses: interface.addresses.clone() };
                 for service in &services {
                     interface.socket.send(service.announce(&announcement)).await;
                     if announces {

@@ -149,7 +149,9 @@ impl Members {
         if list.value.sequence > told.list_sequence {
             news.list.clone_from(&list.bytes);
         }
-        if let Some(rollover) = state.rollover.as_ref().filter(|known| known.value.sequence > told.key_sequence) {
+        if let Some(rollover) =
+            state.rollover.as_ref().filter(|known| known.value.sequence > told.key_sequence)
+        {
             news.key.clone_from(&rollover.bytes);
             news.remaining = state.ends.saturating_sub(seconds());
         }

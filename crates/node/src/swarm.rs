@@ -6,10 +6,7 @@ use std::{
     time::Duration,
 };
 
-use connexa::{
-    behaviour::BehaviourEvent,
-    prelude::transport::quic,
-};
+use connexa::{behaviour::BehaviourEvent, prelude::transport::quic};
 use futures::{FutureExt, future::LocalBoxFuture};
 use libp2p::{Multiaddr, identity::Keypair, multiaddr::Protocol, swarm::SwarmEvent};
 use libp2p_pnet::KeyRing;

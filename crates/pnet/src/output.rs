@@ -33,8 +33,16 @@ pub struct PnetOutput<S> {
 /// The key of a connection.
 enum Ciphers {
     /// It is chosen by the first bytes: those that this side writes, or those that it reads.
-    Undecided { keys: Keys, local: [u8; NONCE_BYTES], remote: [u8; NONCE_BYTES], first: Vec<u8> },
-    Decided { read: XSalsa20, write: XSalsa20 },
+    Undecided {
+        keys: Keys,
+        local: [u8; NONCE_BYTES],
+        remote: [u8; NONCE_BYTES],
+        first: Vec<u8>,
+    },
+    Decided {
+        read: XSalsa20,
+        write: XSalsa20,
+    },
 }
 
 impl<S> PnetOutput<S> {
@@ -79,7 +87,8 @@ impl<S: AsyncRead + Unpin> PnetOutput<S> {
     fn poll_decide(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Ciphers::Undecided { keys, remote, first, .. } = &mut self.ciphers {
             let is_open = |key: &[u8; KEY_BYTES]| fits(key, remote, first);
-            let undecided = first.len() < HEADER.len() && (is_open(&keys.dial) || keys.accepted.iter().any(is_open));
+            let undecided =
+                first.len() < HEADER.len() && (is_open(&keys.dial) || keys.accepted.iter().any(is_open));
             if keys.accepted.is_empty() || !undecided {
                 self.decide(fitting);
                 break;
@@ -136,11 +145,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for PnetOutput<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for PnetOutput<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
         // The side that writes first has dialled.
         self.decide(|keys, _, _| keys.dial);
         ready!(self.poll_drain(cx))?;

@@ -11,10 +11,8 @@ const HELLO: &[u8] = b"\x13/multistream/1.0.0\n\x07/noise\n";
 async fn connected(dialer: &KeyRing, listener: &KeyRing) -> (Connection, Connection) {
     let (one, other) = tokio::io::duplex(256 << 10);
     let config = |ring: &KeyRing| PnetConfig::new(ring.handle());
-    let (one, other) = tokio::join!(
-        config(dialer).handshake(one.compat()),
-        config(listener).handshake(other.compat()),
-    );
+    let (one, other) =
+        tokio::join!(config(dialer).handshake(one.compat()), config(listener).handshake(other.compat()),);
     (one.unwrap(), other.unwrap())
 }
 

@@ -117,7 +117,8 @@ impl Behaviour {
                 let is_newer = self.hear(&members, peer, request);
                 if let Some(protocol) = self.behaviours.data.members.as_mut() {
                     // A list that the peer has just sent may have removed it.
-                    let news = if members.admits(&peer) { members.news_for(&told) } else { Message::default() };
+                    let news =
+                        if members.admits(&peer) { members.news_for(&told) } else { Message::default() };
                     // The peer may have disconnected.
                     let _ = protocol.send_response(channel, news);
                 }

@@ -221,7 +221,11 @@ mod tests {
         let packet = private(1).announce(&announced).unwrap();
         let contains = |part: &[u8]| packet.windows(part.len()).any(|window| window == part);
         assert!(!contains(&announced.peer.to_bytes()) && !contains(announced.peer.to_string().as_bytes()));
-        assert!(!contains(&[10, 0, 0, 1]) && !contains(b"10.0.0.1") && !contains(&announced.addresses[0].to_vec()));
+        assert!(
+            !contains(&[10, 0, 0, 1])
+                && !contains(b"10.0.0.1")
+                && !contains(&announced.addresses[0].to_vec())
+        );
         let open = Service::Open.announce(&announced).unwrap();
         assert!(open.windows(8).any(|window| window == b"dnsaddr="), "what is looked for would be found");
     }

@@ -54,7 +54,9 @@ impl Socket {
         loop {
             match self.0.recv_from(packet).await {
                 // Packets from other ports are questions of clients that expect an answer to themselves: not of peers.
-                Ok((length, SocketAddr::V4(from))) if from.port() == PORT => return Some((length, *from.ip())),
+                Ok((length, SocketAddr::V4(from))) if from.port() == PORT => {
+                    return Some((length, *from.ip()));
+                }
                 Ok(_) => {}
                 Err(error) => {
                     tracing::debug!(%error, "cannot receive mDNS packets");

@@ -95,8 +95,12 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(load(dir.path()).unwrap(), Saved::default());
-        let saved =
-            Saved { list: vec![1, 2], rollover: vec![3; 100], ends: 5, earlier: vec!["ab".repeat(32), "cd".repeat(32)] };
+        let saved = Saved {
+            list: vec![1, 2],
+            rollover: vec![3; 100],
+            ends: 5,
+            earlier: vec!["ab".repeat(32), "cd".repeat(32)],
+        };
         save(dir.path(), &saved).unwrap();
         assert_eq!(load(dir.path()).unwrap(), saved);
         let mode = fs::metadata(dir.path().join(FILE)).unwrap().permissions().mode();

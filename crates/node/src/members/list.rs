@@ -46,7 +46,8 @@ impl AdmissionList {
             match (number, value) {
                 (1, Value::Number(sequence)) => list.sequence = sequence,
                 (2, Value::Slice(peer)) => {
-                    let peer = PeerId::from_bytes(&peer).map_err(|_| Refused::Malformed("a peer ID is invalid"))?;
+                    let peer =
+                        PeerId::from_bytes(&peer).map_err(|_| Refused::Malformed("a peer ID is invalid"))?;
                     list.members.insert(peer);
                 }
                 _ => {}

@@ -126,7 +126,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_message_is_read_as_it_was_written() {
-        let full = Message { list_sequence: 1, key_sequence: 2, list: vec![3; 300], key: vec![4], remaining: 5 };
+        let full =
+            Message { list_sequence: 1, key_sequence: 2, list: vec![3; 300], key: vec![4], remaining: 5 };
         for message in [Message::default(), full] {
             let mut stream = Cursor::new(Vec::new());
             write(&mut stream, &message).await.unwrap();

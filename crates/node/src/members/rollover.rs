@@ -110,9 +110,13 @@ mod tests {
     fn both_keys_are_accepted_until_the_overlap_ends() {
         let rollover = rollover();
         let (old, new) = (rollover.old.bytes(), rollover.new.bytes());
-        for (now, dial, accepted) in
-            [(900, old, vec![new]), (949, old, vec![new]), (950, new, vec![old]), (999, new, vec![old]), (1000, new, vec![])]
-        {
+        for (now, dial, accepted) in [
+            (900, old, vec![new]),
+            (949, old, vec![new]),
+            (950, new, vec![old]),
+            (999, new, vec![old]),
+            (1000, new, vec![]),
+        ] {
             assert_eq!(rollover.keys(now, 1000), Keys { dial, accepted }, "{now}");
         }
     }

@@ -99,7 +99,10 @@ fn a_new_swarm_key_is_taken_by_members_and_kept_over_a_restart() {
     }
     let fingerprints = [swarm.key.fingerprint(), new.fingerprint()];
     let dir = swarm.dirs[1].path();
-    assert!(succeeds(dir, &fingerprints[0], &fingerprints[1]) && succeeds(dir, &fingerprints[1], &fingerprints[0]));
+    assert!(
+        succeeds(dir, &fingerprints[0], &fingerprints[1])
+            && succeeds(dir, &fingerprints[1], &fingerprints[0])
+    );
     // A directory that moved to another swarm does not take its key from here.
     let other = SwarmKey::generate();
     assert!(!succeeds(dir, &fingerprints[0], &other.fingerprint()));
