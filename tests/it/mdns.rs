@@ -151,9 +151,7 @@ fn without_a_key() {
     let silent = Host::start_in(&lab, "b", &lab_dir().join("silent"), &LISTEN);
     let arguments = [&LISTEN[..], &["--mdns"]].concat();
     let [one, other] = ["c", "d"].map(|host| Host::start_in(&lab, host, &lab_dir().join(host), &arguments));
-    until("those that are told to are connected", || {
-        (peers(&one) == 1 && peers(&other) == 1).then_some(())
-    });
+    until("those that are told to are connected", || (peers(&one) == 1 && peers(&other) == 1).then_some(()));
     assert_eq!((peers(&silent), counted(&lab, "b", "mDNS")), (0, 0));
 }
 

@@ -91,6 +91,16 @@ async fn connected(one: &Serve, other: &Serve) {
     until("they are connected", || peers(one).contains(&second) && peers(other).contains(&first)).await;
 }
 
+/// Holds that a node does not get connected to another one. For a moment it may seem to be: it hears of the refusal after its own
+/// part of the handshake.
+async fn is_turned_away(node: &Serve, from: &Serve) {
+    node.command(&["swarm", "connect", from.address()]);
+    let (peer, other) = (node.peer().to_string(), from.peer().to_string());
+    assert!(!peers(from).contains(&peer));
+    until("it is turned away", || !peers(node).contains(&other)).await;
+    assert!(!peers(from).contains(&peer));
+}
+
 fn members(node: &Serve) -> Vec<String> {
     let listed = node.json(&["swarm", "members"]);
     let all = listed["members"].as_array().unwrap().iter();
@@ -110,13 +120,12 @@ async fn a_removed_member_is_disconnected_everywhere_within_a_second_and_gets_no
     removed.ask(&["name", "follow", &name]);
     known(&removed, "app", "1", &image).await;
 
+    let received = || removed.status()["received_blocks"].clone();
+    let (peer, before) = (removed.peer().to_string(), received());
+    swarm.admin.ask(&["swarm", "remove", &peer]);
     let begun = Instant::now();
-    swarm.admin.ask(&["swarm", "remove", removed.peer()]);
-    let peer = removed.peer().to_string();
-    until("it is disconnected", || {
-        !peers(&swarm.admin).contains(&peer) && !peers(&one).contains(&peer) && peers(&removed).is_empty()
-    })
-    .await;
+    until("it is disconnected", || !peers(&one).contains(&peer) && !peers(&swarm.admin).contains(&peer))
+        .await;
     let elapsed = begun.elapsed();
     assert!(elapsed < AT_ONCE, "{elapsed:?}");
     assert!(!members(&one).contains(&peer) && members(&one).contains(&one.peer().to_string()));
@@ -126,30 +135,22 @@ async fn a_removed_member_is_disconnected_everywhere_within_a_second_and_gets_no
     push(&swarm.admin, "app", "2", &later).await;
     let layers = [Layer::add(&swarm.admin, &noise(70_000)), Layer::add(&one, &noise(80_000))];
     for node in [&swarm.admin, &one] {
-        for (from, to) in [(&removed, node), (node, &removed)] {
-            from.command(&["swarm", "connect", to.address()]).failed(1, &["cannot reach"]);
-        }
+        node.command(&["swarm", "connect", removed.address()]).failed(1, &["cannot reach"]);
+        is_turned_away(&removed, node).await;
     }
     for layer in &layers {
         assert_eq!(get(&removed.url(&layer.manifest_path())).await.status, 404);
     }
     assert_eq!(get(&removed.url("/v2/app/manifests/2")).await.status, 404);
-    let log = removed.log();
-    for cid in layers.iter().map(Layer::cid) {
-        let lines: Vec<_> = log.lines().filter(|line| line.contains(cid)).collect();
-        assert!(lines.iter().all(|line| !line.contains("have")), "{lines:?}");
-    }
-    assert_eq!(peers(&removed), [""; 0]);
+    assert_eq!(received(), before);
     // Members among themselves go on.
     assert_eq!(get(&one.url(&layers[0].manifest_path())).await.status, 200);
     // Nor does a restart help, of either side.
-    let (one_dir, removed_dir) = (swarm.dir("one"), swarm.dir("removed"));
     one.stop();
     removed.stop();
-    assert!(one_dir.join("members").exists() && removed_dir.exists());
     let (one, removed) = (swarm.start("one", &swarm.key), swarm.start("removed", &swarm.key));
     connected(&swarm.admin, &one).await;
-    removed.command(&["swarm", "connect", one.address()]).failed(1, &["cannot reach"]);
+    is_turned_away(&removed, &one).await;
     // It may come back.
     swarm.admin.ask(&["swarm", "allow", &peer]);
     connected(&swarm.admin, &removed).await;
@@ -161,11 +162,10 @@ async fn a_key_holder_who_is_not_admitted_is_not_connected() {
     connected(&swarm.admin, &member).await;
     let stranger = swarm.start("stranger", &swarm.key);
     for node in [&swarm.admin, &member] {
-        stranger.command(&["swarm", "connect", node.address()]).failed(1, &["cannot reach"]);
+        is_turned_away(&stranger, node).await;
         node.command(&["swarm", "connect", stranger.address()])
             .failed(1, &["the peer is not in the admission list of the swarm"]);
     }
-    assert_eq!(peers(&stranger), [""; 0]);
     // An admin of its own is not theirs.
     stranger.stop();
     let other = Swarm::new();
@@ -181,7 +181,8 @@ async fn a_key_holder_who_is_not_admitted_is_not_connected() {
     until("the member knows", || members(&member).contains(&impostor.peer().to_string())).await;
     impostor.command(&["swarm", "connect", member.address()]);
     until("its list is refused", || {
-        impostor.log().contains("refused the admission list") || member.log().contains("refused the admission list")
+        impostor.log().contains("refused the admission list")
+            || member.log().contains("refused the admission list")
     })
     .await;
     assert!(members(&member).contains(&swarm.admin.peer().to_string()));
@@ -198,7 +199,8 @@ async fn an_invited_node_is_admitted_by_its_peer_id() {
     let peer = last_line(ocipfs(&dir).args(["-q", "swarm", "id"]));
     assert!(said.stderr.contains(&format!("`ocipfs swarm allow {peer}`")), "{said:?}");
     let invited = Serve::start_in(&dir, &LOOPBACK);
-    assert_eq!((invited.peer(), peers(&invited).len()), (peer.as_str(), 0));
+    assert_eq!(invited.peer(), peer);
+    is_turned_away(&invited, &swarm.admin).await;
     swarm.admin.ask(&["swarm", "allow", &peer]);
     connected(&swarm.admin, &invited).await;
     until("it has the list", || members(&invited) == members(&swarm.admin)).await;
@@ -216,7 +218,10 @@ async fn members_and_the_admission_list_are_known_after_a_restart() {
     assert_eq!(members(&member).len(), 2);
     assert!(!members(&member).contains(&stranger));
     let listed = swarm.admin.json(&["swarm", "members"]);
-    assert_eq!((listed["admin"].as_str(), listed["sequence"].as_u64()), (Some(swarm.admin_id.as_str()), Some(2)));
+    assert_eq!(
+        (listed["admin"].as_str(), listed["sequence"].as_u64()),
+        (Some(swarm.admin_id.as_str()), Some(2))
+    );
 }
 
 async fn the_swarm_key_is_replaced_while_both_keys_are_accepted() {

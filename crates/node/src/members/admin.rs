@@ -37,8 +37,7 @@ impl Members {
         let key = identity::load_or_create_at(&self.0.data_dir.join(FILE))?;
         let admin = key.public().to_peer_id();
         self.state().admin = Some(admin);
-        let members: BTreeSet<_> = members.into_iter().chain([self.0.me]).collect();
-        self.publish(&key, members)?;
+        self.publish(&key, members.into_iter().collect())?;
         Ok(admin)
     }
 
@@ -68,7 +67,8 @@ impl Members {
     }
 
     /// Signs the next list. It is on disk when this returns.
-    fn publish(&self, key: &Keypair, members: BTreeSet<PeerId>) -> Result<(), AdminError> {
+    fn publish(&self, key: &Keypair, mut members: BTreeSet<PeerId>) -> Result<(), AdminError> {
+        members.insert(self.0.me);
         if members.len() > MAX_MEMBERS {
             return Err(AdminError::Full(MAX_MEMBERS));
         }
