@@ -39,6 +39,8 @@ const MIN_PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 /// An interface answers queries at most this often.
 const ANSWER_PAUSE: Duration = Duration::from_millis(500);
+/// Peers are asked to announce themselves with the first announcements only: later ones are heard as they come.
+const MAX_ASKING_PAUSE: Duration = Duration::from_secs(4);
 /// Interfaces that are announced on.
 const MAX_INTERFACES: usize = 16;
 /// Addresses of one interface in an announcement.
@@ -182,6 +184,7 @@ impl Mdns {
         let (now, services) = (Instant::now(), self.services());
         for (ip, interface) in &mut self.interfaces {
             let announces = interface.next <= now;
+            let asks = announces && interface.pause <= MAX_ASKING_PAUSE;
             if announces {
                 interface.next = now + interface.pause.mul_f64(rand::random_range(0.9..1.1));
                 interface.pause = MAX_PAUSE.min(interface.pause * 2);
@@ -192,7 +195,7 @@ impl Mdns {
                     Announcement { peer: self.me, ip: *ip, addresses: interface.addresses.clone() };
                 for service in &services {
                     interface.socket.send(service.announce(&announcement)).await;
-                    if announces {
+                    if asks {
                         interface.socket.send(service.query()).await;
                     }
                 }

@@ -20,7 +20,6 @@ use std::{
 use libp2p::PeerId;
 use libp2p_pnet::{KeyRing, Keys};
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 use crate::{AdminError, Options, SwarmKey, locked};
 pub(crate) use file::FILE;
@@ -250,13 +249,12 @@ impl Members {
     }
 
     /// Changes the keys when it is time, and writes what changed, until the node stops.
-    pub(crate) async fn run(self, stop: CancellationToken) {
+    pub(crate) async fn run(self) {
         let mut changes = self.0.changes.subscribe();
         loop {
             self.update_ring();
             let wait = self.next_change().unwrap_or(MAX_WAIT).min(MAX_WAIT);
             tokio::select! {
-                () = stop.cancelled() => return,
                 changed = changes.changed() => {
                     if changed.is_err() {
                         return;

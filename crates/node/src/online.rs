@@ -85,7 +85,7 @@ impl Online {
             self.tasks.spawn(self.peers.clone().save_remembered(options.data_dir.clone(), self.stop.clone()));
         }
         if let Some(members) = &self.members {
-            self.spawn(members.clone().run(self.stop.clone()));
+            self.spawn(members.clone().run());
         }
         for address in peers::one_of_each(&options.peers) {
             let id = peers::peer_id(&address).ok();

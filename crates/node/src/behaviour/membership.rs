@@ -137,10 +137,11 @@ impl Behaviour {
         self.membership.told(peer, &message);
         let (list_sequence, key_sequence) = (message.list_sequence, message.key_sequence);
         let (changed, refused) = members.receive(message);
-        if let Some(why) = &refused {
-            if self.membership.logged.len() < MAX_LOGGED && self.membership.logged.insert(peer) {
-                tracing::warn!(%peer, "refused the admission list or the swarm key of a peer: {why}");
-            }
+        if let Some(why) = &refused
+            && self.membership.logged.len() < MAX_LOGGED
+            && self.membership.logged.insert(peer)
+        {
+            tracing::warn!(%peer, "refused the admission list or the swarm key of a peer: {why}");
         }
         if changed {
             self.on_members_changed();

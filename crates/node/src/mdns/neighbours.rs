@@ -31,7 +31,9 @@ impl Neighbours {
     pub(super) fn heard(&mut self, peer: PeerId, addresses: Vec<Multiaddr>, first: bool, now: Instant) {
         if !self.0.contains_key(&peer) && self.0.len() >= MAX_NEIGHBOURS {
             let oldest = self.0.iter().min_by_key(|(_, known)| known.heard).map(|(peer, _)| *peer);
-            oldest.map(|peer| self.0.remove(&peer));
+            if let Some(peer) = oldest {
+                self.0.remove(&peer);
+            }
         }
         let new = || Neighbour { addresses: Vec::new(), due: None, dialled: None, heard: now };
         let known = self.0.entry(peer).or_insert_with(new);

@@ -24,14 +24,14 @@ impl Socket {
         socket.set_reuse_address(true)?;
         socket.set_reuse_port(true)?;
         socket.set_nonblocking(true)?;
-        #[cfg(any(target_os = "linux", target_os = "android"))]
+        #[cfg(target_os = "linux")]
         {
             // Bound to the group it gets nothing that was sent to this machine alone; without the groups of other sockets it gets
             // nothing from other interfaces.
             socket.set_multicast_all_v4(false)?;
             socket.bind(&SocketAddr::from((GROUP, PORT)).into())?;
         }
-        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        #[cfg(not(target_os = "linux"))]
         socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT)).into())?;
         socket.join_multicast_v4(&GROUP, &ip)?;
         socket.set_multicast_if_v4(&ip)?;

@@ -19,7 +19,7 @@ pub enum Refused {
     #[error("this node knows no admin of the swarm; name it with --swarm-admin")]
     NoAdmin,
     /// It is too large.
-    #[error("it has more than {MAX_BYTES} bytes")]
+    #[error("it has more than {} bytes", MAX_BYTES)]
     TooLarge,
     /// It is not signed by the admin.
     #[error("it is not signed by the admin {0}")]

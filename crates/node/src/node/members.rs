@@ -70,3 +70,6 @@ impl Node {
         Ok(changed)
     }
 }
+
+#[cfg(test)]
+mod tests;
