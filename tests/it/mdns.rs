@@ -98,7 +98,7 @@ fn only_joined() {
     for (_, data_dir) in &joined {
         last_line(ocipfs(data_dir).args(["join", &invitation]));
     }
-    let nodes = joined.each_ref().map(|(host, data_dir)| Host::start_in(&lab, host, data_dir, &[]));
+    let nodes = joined.each_ref().map(|(host, data_dir)| Host::start_in(&lab, *host, data_dir, &[]));
     let ready = Instant::now();
     until("all are connected", || nodes.iter().all(|node| peers(node) == 2).then_some(()));
     let elapsed = ready.elapsed();
@@ -131,7 +131,7 @@ fn two_swarms() {
         .zip(&keys)
         .map(|((host, _), key)| {
             let arguments = [&LISTEN[..], &["--swarm-key", key.to_str().expect("UTF-8")]].concat();
-            Host::start_in(&lab, host, &dir.path().join(host), &arguments)
+            Host::start_in(&lab, *host, &dir.path().join(host), &arguments)
         })
         .collect();
     until("the two of one swarm are connected", || {
