@@ -28,7 +28,7 @@ pub use file::succeeds;
 pub use list::AdmissionList;
 pub(crate) use protocol::{Behaviour, Event, Message, PROTOCOL, behaviour};
 use rollover::Rollover;
-use signed::Refused;
+pub(crate) use signed::Refused;
 
 /// The longest wait before the clock is read again.
 const MAX_WAIT: Duration = Duration::from_secs(60 * 60);

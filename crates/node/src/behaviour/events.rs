@@ -23,7 +23,7 @@ impl Behaviour {
             SwarmCommand::Unsubscribe(key) => self.unsubscribe(&key),
             SwarmCommand::Publish(record) => self.publish(record),
             SwarmCommand::Store(record) => self.store(record),
-            SwarmCommand::MembersChanged => self.on_members_changed(),
+            SwarmCommand::MembersChanged => self.on_members_changed(true),
             SwarmCommand::ReportValidation(from, message, verdict) => {
                 self.report_validation(&from, message.as_ref(), verdict)
             }
