@@ -5,7 +5,11 @@ use std::time::Duration;
 use libp2p::PeerId;
 
 use super::Node;
-use crate::{AdminError, AdmissionList, Stopped, SwarmKey, command::SwarmCommand, members::Members};
+use crate::{
+    AdminError, AdmissionList, Stopped, SwarmKey,
+    command::SwarmCommand,
+    members::{Members, succeeds},
+};
 
 /// The outcome of replacing a swarm key.
 #[derive(Clone, Debug)]
@@ -24,6 +28,12 @@ impl Node {
     /// Returns the key of the private swarm for new members: the newest one.
     pub fn swarm_key(&self) -> Option<SwarmKey> {
         self.members().ok().map(Members::newest_key)
+    }
+
+    /// Returns whether one of two swarm keys has taken the place of the other, as far as the node directory knows. Both are given
+    /// by their sha256.
+    pub fn swarm_key_succeeds(&self, before: &str, after: &str) -> bool {
+        succeeds(&self.0.data_dir, before, after)
     }
 
     /// Returns the admin of the swarm that this node trusts.
