@@ -127,8 +127,8 @@ impl Service {
 
 /// Adds an address of a peer, within bounds.
 fn add(found: &mut Vec<(PeerId, Vec<Multiaddr>)>, peer: PeerId, address: Multiaddr) {
-    match found.iter_mut().find(|(known, _)| *known == peer) {
-        Some((_, known)) if known.len() < MAX_ADDRESSES => known.push(address),
+    match found.iter().position(|(known, _)| *known == peer) {
+        Some(at) if found[at].1.len() < MAX_ADDRESSES => found[at].1.push(address),
         None if found.len() < MAX_PEERS => found.push((peer, vec![address])),
         _ => {}
     }
