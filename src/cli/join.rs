@@ -1,6 +1,7 @@
 use std::{fs, io::Write, path::Path, time::SystemTime};
 
 use clap::Args;
+use ocipfs_node::Node;
 
 use super::{
     Exit, Global, output, secrets,
@@ -12,7 +13,8 @@ use crate::control::{Failure, Invitation, Network};
 #[derive(Args, Debug)]
 #[command(after_help = "\
 The directory is then ready for `ocipfs serve`. The swarm key is in the file `swarm.key`, the addresses of members and
-the name to follow are in `config.toml`, where further settings can be added.
+the name to follow are in `config.toml`, where further settings can be added. If the swarm has an admission list, its
+admin admits the new node by the peer ID that is printed.
 
 Examples:
   ocipfs join ocipfs-join-1.eyJ...
@@ -33,14 +35,20 @@ pub fn run(global: &Global, join: &Join) -> Result<(), Exit> {
     let dir = Settings::from_environment()?.or_file(global)?.data_dir();
     let dir = std::path::absolute(&dir).map_err(|e| Failure::new(format!("{}: {e}", dir.display())))?;
     join_in(&dir, &invitation)?;
+    let peer = Node::offline(&dir).map_err(Failure::new)?.peer_id().to_string();
     let shown = dir.display().to_string();
     let joined = serde_json::json!({
         "dir": shown,
         "addresses": invitation.addresses,
         "follow": invitation.follow.map(|name| name.to_string()),
+        "admin": invitation.admin.map(|admin| admin.to_string()),
+        "peer": peer,
     });
     output::print(global, &joined, &shown, || {})?;
     if !global.quiet && !global.json {
+        if invitation.admin.is_some() {
+            eprintln!("hint: `ocipfs swarm allow {peer}` on the node of the admin admits this node");
+        }
         eprintln!("hint: `ocipfs serve` starts the node");
     }
     Ok(())
@@ -78,6 +86,9 @@ fn settings(key: &Path, invitation: &Invitation) -> String {
     let mut table = toml::Table::new();
     table.insert("swarm-key".into(), key.display().to_string().into());
     table.insert("peer".into(), addresses.into());
+    if let Some(admin) = &invitation.admin {
+        table.insert("swarm-admin".into(), admin.to_string().into());
+    }
     if let Some(name) = &invitation.follow {
         table.insert("follow".into(), vec![name.to_string()].into());
     }

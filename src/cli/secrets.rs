@@ -13,8 +13,10 @@ use crate::control::Failure;
 /// Warns of key files that other users can read, and says so of the node directory.
 pub fn check(data_dir: &Path, swarm_key: Option<&Path>) {
     let named = fs::read_dir(data_dir.join("keys")).into_iter().flatten().flatten().map(|entry| entry.path());
-    let keys: Vec<PathBuf> =
-        named.chain([data_dir.join("identity.key")]).chain(swarm_key.map(PathBuf::from)).collect();
+    let keys: Vec<PathBuf> = named
+        .chain(["identity.key", "admin.key"].map(|name| data_dir.join(name)))
+        .chain(swarm_key.map(PathBuf::from))
+        .collect();
     for (path, mode) in keys.iter().filter_map(|path| Some((path, open_to_others(path)?))) {
         let path = path.display();
         tracing::warn!("other users can read the key {path} (mode {mode:04o}); hint: run `chmod 600 {path}`");

@@ -76,6 +76,12 @@ pub struct Settings {
     /// Key file of a private swarm, as `ocipfs swarm key` writes it: TCP only, no public peers, no DNS but with --allow-dns
     #[arg(long, value_name = "FILE", env = "OCIPFS_SWARM_KEY")]
     swarm_key: Option<PathBuf>,
+    /// Admin of the private swarm, as `ocipfs swarm admin init` prints it: only peers in the list that this admin signs are members [default: none; every holder of the swarm key is a member]
+    #[arg(long, value_name = "PEER", env = "OCIPFS_SWARM_ADMIN")]
+    swarm_admin: Option<PeerName>,
+    /// Find peers on the local network by multicast DNS, on the interfaces of --swarm-listen; with a swarm key only members can read the announcements [default: true with a swarm key, else false]
+    #[arg(long, env = "OCIPFS_MDNS", num_args = 0..=1, default_missing_value = "true", value_name = "true|false")]
+    mdns: Option<bool>,
     /// Resolve the names in --peer and --bootstrap (`/dns4/`, `/dns6/`, `/dnsaddr/`) with the system's resolver, also with a swarm key [default: false; without a swarm key they are always resolved]
     #[arg(long, env = "OCIPFS_ALLOW_DNS", num_args = 0..=1, default_missing_value = "true", value_name = "true|false")]
     allow_dns: Option<bool>,
@@ -220,6 +226,8 @@ impl Settings {
             peer: self.peer.or(file.peer),
             http_provider: self.http_provider.or(file.http_provider),
             swarm_key: self.swarm_key.or(file.swarm_key),
+            swarm_admin: self.swarm_admin.or(file.swarm_admin),
+            mdns: self.mdns.or(file.mdns),
             allow_dns: self.allow_dns.or(file.allow_dns),
             find_timeout: self.find_timeout.or(file.find_timeout),
             digest_timeout: self.digest_timeout.or(file.digest_timeout),

@@ -1,3 +1,5 @@
+mod members;
+
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
@@ -6,7 +8,7 @@ use ocipfs_node::SwarmKey;
 use super::{Exit, Global, ask, output, output::printable, secrets, unexpected};
 use crate::control::{Failure, Reply, Request};
 
-/// Show and connect peers; make keys of private swarms
+/// Show and connect peers; keys, invitations and members of private swarms
 #[derive(Debug, Subcommand)]
 pub enum Swarm {
     /// Print the addresses of this node, and its peer ID last
@@ -60,6 +62,8 @@ Examples:
         /// New file, such as swarm.key
         file: Option<PathBuf>,
     },
+    #[command(flatten)]
+    Members(members::Members),
 }
 
 pub async fn run(global: &Global, swarm: Swarm) -> Result<(), Exit> {
@@ -78,6 +82,7 @@ pub async fn run(global: &Global, swarm: Swarm) -> Result<(), Exit> {
             let path = file.display().to_string();
             return output::print(global, &serde_json::json!({ "file": path }), &path, || {});
         }
+        Swarm::Members(members) => return members::run(global, members).await,
         Swarm::Key { file: None } => {
             let key = SwarmKey::generate().to_string();
             output::print(global, &serde_json::json!({ "key": key }), &key, || {})?;

@@ -19,6 +19,7 @@ pub fn start_failure(error: ocipfs_node::StartError) -> Failure {
         Listen { .. } => "another node may be running there: choose other addresses with --swarm-listen",
         HalfPrivate { .. } => "see `ocipfs serve --help` on private swarms",
         NoPeerId(_) => "end the address with the peer id that `ocipfs swarm id` prints on that node",
+        Members(_) => "see `ocipfs swarm admin init --help`",
         KeyFile(_) => "restore the key from a backup, or move it away to start with a new peer id",
         _ => return Failure::new(error),
     };

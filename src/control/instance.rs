@@ -6,6 +6,7 @@ mod export;
 mod image;
 mod layer;
 mod lock;
+mod members;
 mod name;
 mod network;
 mod reference;
@@ -16,7 +17,7 @@ mod swarm;
 
 use std::{path::PathBuf, sync::Arc, time::Instant};
 
-use ocipfs_node::{Node, SwarmKey};
+use ocipfs_node::Node;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -87,8 +88,6 @@ struct Inner {
     registry: String,
     /// The network that the node directory belongs to, whether a swarm runs or not; none before the first one.
     network: Option<Network>,
-    /// The key of the private swarm, for invitations.
-    swarm_key: Option<SwarmKey>,
     started: Instant,
     _lock: Lock,
 }
@@ -142,7 +141,6 @@ impl Instance {
         let network = enter(network, &options, store.clone()).await?;
         let shared = Shared { store: store.clone(), share: options.naming.share };
         let online = options.swarm.is_some();
-        let swarm_key = options.swarm.as_ref().and_then(|swarm| swarm.swarm_key.clone());
         let node = match options.swarm {
             Some(swarm) => Node::start(options.naming.in_swarm(swarm), Arc::new(shared)).await,
             None => Node::offline(&options.data_dir),
@@ -161,19 +159,8 @@ impl Instance {
         };
         let (registry, started, stop) = (options.registry, Instant::now(), CancellationToken::new());
         let (tasks, _lock) = (TaskTracker::new(), lock);
-        let instance = Inner {
-            resolver,
-            publisher,
-            prefetch,
-            policy,
-            stop,
-            tasks,
-            registry,
-            network,
-            swarm_key,
-            started,
-            _lock,
-        };
+        let instance =
+            Inner { resolver, publisher, prefetch, policy, stop, tasks, registry, network, started, _lock };
         let instance = Self(Arc::new(instance));
         if online {
             instance.spawn_tasks();
@@ -238,6 +225,7 @@ impl Instance {
                 Ok(Reply::ExportedPeers { addresses: addresses.iter().map(ToString::to_string).collect() })
             }
             Request::SwarmInvite { follow, seconds } => self.invite(follow.as_deref(), seconds).await,
+            Request::Members(request) => Ok(Reply::Members(self.members(request).await?)),
             Request::SwarmConnect { address } => self.connect(&address).await,
             Request::Name(request) => self.name(request).await,
             Request::Repo(request) => Ok(Reply::Repo(self.repo(request).await?)),

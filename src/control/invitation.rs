@@ -6,7 +6,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use ocipfs_node::{IpnsName, Multiaddr, SwarmKey};
+use ocipfs_node::{IpnsName, Multiaddr, PeerId, SwarmKey};
 use ocipfs_oci::Digest;
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +28,8 @@ pub struct Invitation {
     pub addresses: Vec<Multiaddr>,
     /// A name to follow.
     pub follow: Option<IpnsName>,
+    /// The admin whose admission list counts in the swarm, if there is one.
+    pub admin: Option<PeerId>,
     /// When it expires, in seconds since 1970.
     pub expires: u64,
 }
@@ -39,6 +41,8 @@ struct Document {
     addresses: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     follow: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    admin: Option<String>,
     expires: u64,
 }
 
@@ -49,6 +53,7 @@ impl Invitation {
             key: self.key.to_string(),
             addresses: self.addresses.iter().map(ToString::to_string).collect(),
             follow: self.follow.map(|name| name.to_string()),
+            admin: self.admin.map(|admin| admin.to_string()),
             expires: self.expires,
         };
         let json = serde_json::json!(document).to_string();
@@ -74,12 +79,14 @@ impl Invitation {
         let document: Document = serde_json::from_slice(json).map_err(|e| invalid(&e.to_string()))?;
         let addresses = document.addresses.iter().take(MAX_ADDRESSES).map(|text| text.parse());
         let follow = document.follow.map(|name| name.parse());
+        let admin = document.admin.map(|admin| admin.parse());
         Ok(Self {
             key: document.key.parse().map_err(|e: ocipfs_node::InvalidSwarmKey| invalid(&e.to_string()))?,
             addresses: addresses
                 .collect::<Result<_, _>>()
                 .map_err(|e| invalid(&format!("an address in it: {e}")))?,
             follow: follow.transpose().map_err(|e: ocipfs_node::InvalidName| invalid(&e.to_string()))?,
+            admin: admin.transpose().map_err(|_| invalid("the ID of the admin in it"))?,
             expires: document.expires,
         })
     }
@@ -110,6 +117,7 @@ mod tests {
             key: SwarmKey::generate(),
             addresses: vec!["/ip4/10.0.0.1/tcp/4001".parse().unwrap()],
             follow: None,
+            admin: None,
             expires: 1_800_000_000,
         }
     }
@@ -117,8 +125,9 @@ mod tests {
     #[test]
     fn an_invitation_is_read_as_it_was_written() {
         let name = "k51qzi5uqu5dgutdk6i1ynyzgkqngpha5xpgia3a5qqp4jsh0u4csozksxel2r".parse().unwrap();
-        for follow in [None, Some(name)] {
-            let written = Invitation { follow, ..invitation() };
+        let admin = "12D3KooWNdH5vzZ6HK3XTmLz9R82zucX1Jwibw1h3WEejRsVVPWh".parse().unwrap();
+        for (follow, admin) in [(None, None), (Some(name), None), (None, Some(admin))] {
+            let written = Invitation { follow, admin, ..invitation() };
             assert_eq!(Invitation::decode(&format!(" {}\n", written.encode())).unwrap(), written);
         }
     }

@@ -4,6 +4,7 @@ mod attachment;
 mod bundle;
 mod image;
 mod layer;
+mod members;
 mod name;
 mod repo;
 mod store;
@@ -15,6 +16,7 @@ pub(super) use attachment::{Answer, Ask, Attached, AttachedBundle, AttachedLayer
 pub use bundle::{BundleReply, BundleRequest, Earlier, ExportedBundle, ImportedBundle, RequestedImage};
 pub use image::{ExportedImage, ImageInfo, ImageReply, ImageRequest, ImportOptions, InspectedImage};
 pub use layer::{Added, AddedLayer, Inspected, LayerRequest, Source};
+pub use members::{MemberInfo, MembersReply, MembersRequest};
 pub(super) use name::{ConflictingWriter, FollowedRepository, ServedRoot};
 pub use name::{FollowedName, NameRequest, NameTarget, OwnName, Publication, Published};
 pub use repo::{
@@ -45,6 +47,8 @@ pub enum Request {
         /// How long the invitation is valid.
         seconds: u64,
     },
+    /// Request about the members of the private swarm.
+    Members(MembersRequest),
     /// Dial a peer.
     SwarmConnect {
         /// Ends in the peer id.
@@ -63,7 +67,14 @@ pub enum Request {
 impl Request {
     /// Whether only a running `serve` can answer.
     pub fn needs_serve(&self) -> bool {
-        matches!(self, Self::SwarmPeers | Self::SwarmInvite { .. } | Self::SwarmConnect { .. } | Self::Status)
+        matches!(
+            self,
+            Self::SwarmPeers
+                | Self::SwarmInvite { .. }
+                | Self::SwarmConnect { .. }
+                | Self::Members(_)
+                | Self::Status
+        )
     }
 }
 
@@ -98,6 +109,8 @@ pub enum Reply {
     },
     /// To `SwarmInvite`.
     Invited(Invited),
+    /// To `Members`.
+    Members(MembersReply),
     /// To `SwarmConnect`.
     Connected {
         /// Peer ID of the peer.
@@ -159,6 +172,9 @@ pub struct Invited {
     pub addresses: Vec<String>,
     /// The name that a node follows once it has joined.
     pub follow: Option<String>,
+    /// The admin of the swarm, if it has one.
+    #[serde(default)]
+    pub admin: Option<String>,
     /// When it expires, in seconds since 1970.
     pub expires: u64,
 }

@@ -187,6 +187,11 @@ impl Serve {
         serve
     }
 
+    /// Starts one in a network namespace and a directory, on the addresses that `arguments` or the settings there say.
+    pub fn start_in_namespace_and(namespace: &str, data_dir: &Path, arguments: &[&str]) -> Self {
+        Self::start_command(ocipfs_in(namespace, data_dir), data_dir, arguments)
+    }
+
     /// Starts one of another user.
     pub fn start_as(user: u32, data_dir: &Path, arguments: &[&str]) -> Self {
         let mut command = ocipfs(data_dir);

@@ -32,6 +32,8 @@ mod images;
 mod invitations;
 mod killing;
 mod layers;
+mod mdns;
+mod members;
 mod memory;
 mod names;
 mod nat;
@@ -77,6 +79,8 @@ fn main() {
         invitations::trials(),
         killing::trials(),
         layers::trials(),
+        mdns::trials(),
+        members::trials(),
         memory::trials(),
         names::trials(),
         nat::trials(),

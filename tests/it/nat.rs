@@ -1,8 +1,8 @@
 //! Nodes behind NAT: content reaches them and leaves them through holes in it, with Kubo at the other side, as relay and as
 //! server of the routing system.
 
-mod hosts;
-mod lab;
+pub mod hosts;
+pub mod lab;
 mod websocket;
 
 use std::time::{Duration, Instant};
@@ -220,12 +220,13 @@ fn private_addresses() {
     assert!(node.is_direct(seeder.node.peer()));
 }
 
-/// Counts packets to anyone who is not a member.
+/// Counts packets to anyone who is not a member; the groups are that of mDNS, and the one that joining it is told to.
 const MEMBERS_ONLY: &str = "
 table inet watch {
   chain output {
     type filter hook output priority 0; policy accept;
     oifname \"lo\" accept
+    ip daddr { 224.0.0.251, 224.0.0.22 } accept
     ip daddr { 8.8.10.10, 8.8.10.21, 8.8.10.22, 192.168.1.2, 192.168.2.2 } accept
     meta l4proto icmpv6 accept
     counter comment \"to others\"

@@ -10,6 +10,7 @@ mod gated;
 mod http;
 mod kademlia;
 mod limits;
+mod membership;
 mod nat;
 mod received_records;
 mod record_queue;
@@ -47,6 +48,7 @@ use crate::{
     handshakes::Handshakes,
     http_providers::{HttpProviders, is_http},
     ipns::{fetch, pubsub},
+    members::{self, Members},
     peers::{Peers, resolve},
     relay_service::Addresses,
     routing,
@@ -57,6 +59,7 @@ use files::Files;
 use gated::Gated;
 use kademlia::Acceptance;
 use limits::{Connections, NewConnection};
+use membership::Membership;
 use nat::Nat;
 use record_queue::RecordQueue;
 use search::{Lookups, ProviderQuery};
@@ -74,6 +77,8 @@ pub(crate) struct BehaviourSettings {
     pub trust_listen_addresses: bool,
     /// Records failed handshakes in a private swarm.
     pub handshakes: Option<Handshakes>,
+    /// The members of a private swarm.
+    pub members: Option<Members>,
     /// Whether this is the public network, whose peers are not trusted.
     pub public: bool,
     pub limits: Limits,
@@ -98,6 +103,7 @@ impl BehaviourSettings {
             announce: Vec::new(),
             trust_listen_addresses: false,
             handshakes: None,
+            members: None,
             public,
             limits: Limits::default(),
             circuits: Circuits::default(),
@@ -131,6 +137,7 @@ pub(crate) struct DataProtocols {
     bitswap: bitswap::Behaviour,
     fetch: fetch::Behaviour,
     pubsub: pubsub::Behaviour,
+    members: Toggle<members::Behaviour>,
 }
 
 /// The behaviour given to rust-ipfs. It emits no events to the outer swarm; commands are answered through their
@@ -157,6 +164,7 @@ pub(crate) struct Behaviour {
     fetches: HashMap<OutboundRequestId, FetchPurpose>,
     files: Files,
     record_queue: RecordQueue,
+    membership: Membership,
     queue: VecDeque<ToSwarm<Infallible, THandlerInEvent<Behaviours>>>,
 }
 
@@ -178,7 +186,8 @@ impl Behaviour {
         let confirm = |address| ToSwarm::ExternalAddrConfirmed(address);
         let (kad, lan_kad) = kademlia::behaviours(id, &store, settings.public);
         let (fetch, pubsub) = (fetch::behaviour(), pubsub::behaviour()?);
-        let data = DataProtocols { kad, lan_kad, bitswap, fetch, pubsub };
+        let members = settings.members.as_ref().map(|_| members::behaviour()).into();
+        let data = DataProtocols { kad, lan_kad, bitswap, fetch, pubsub, members };
         let circuits = settings.circuits;
         let relay =
             settings.relay.map(|relay| Gated::new(relay, circuits.clone(), |way| way == Route::Direct));
@@ -218,6 +227,7 @@ impl Behaviour {
             fetches: HashMap::new(),
             files: Files::new(settings.blocks),
             record_queue: RecordQueue::new(received),
+            membership: Membership::new(settings.members),
             queue: settings.announce.into_iter().map(confirm).collect(),
         })
     }
@@ -271,6 +281,7 @@ impl NetworkBehaviour for Behaviour {
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
         self.connections.end(&id);
+        self.membership.check(&peer)?;
         // A refused peer must not take the place of another.
         let handler = self.behaviours.handle_established_inbound_connection(id, peer, local, remote)?;
         self.admit(peer, remote, true)?;
@@ -291,6 +302,7 @@ impl NetworkBehaviour for Behaviour {
                 .check_dial(|peer| peers.is_wanted(peer), |id| behaviours.data.bitswap.last_activity(id))?;
         }
         if let Some(peer) = peer {
+            self.membership.check(&peer)?;
             self.check_direction(&peer, addresses)?;
         }
         let mut known = self.behaviours.handle_pending_outbound_connection(id, peer, addresses, role)?;
@@ -316,6 +328,7 @@ impl NetworkBehaviour for Behaviour {
         role: libp2p::core::Endpoint,
         port: libp2p::core::transport::PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.membership.check(&peer)?;
         let handler =
             self.behaviours.handle_established_outbound_connection(id, peer, address, role, port)?;
         self.admit(peer, address, false)?;
@@ -337,6 +350,7 @@ impl NetworkBehaviour for Behaviour {
                 self.peers.disconnected(&e.peer_id, e.connection_id);
                 if e.remaining_established == 0 {
                     self.nat.disconnected(&e.peer_id);
+                    self.membership.disconnected(&e.peer_id);
                 }
             }
             FromSwarm::ListenFailure(e) => self.connections.end(&e.connection_id),

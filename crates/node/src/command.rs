@@ -40,6 +40,8 @@ pub(crate) enum SwarmCommand {
     Publish(kad::Record),
     /// Stores a name's record for peers that fetch it.
     Store(kad::Record),
+    /// Tells members of a new admission list or swarm key, and disconnects the peers that are none.
+    MembersChanged,
     /// Reports the validation of a record that a peer sent, and of its pubsub message.
     ReportValidation(PeerId, Option<MessageId>, Verdict),
 }

@@ -4,7 +4,7 @@
 use std::{error, io, path::PathBuf, time::Duration};
 
 use hickory_resolver::ResolveError as LookupError;
-use libp2p::{Multiaddr, identity::DecodingError};
+use libp2p::{Multiaddr, PeerId, identity::DecodingError};
 
 use crate::{Cid, Domain, IpnsName, routing::ipns};
 
@@ -72,12 +72,72 @@ pub enum StartError {
     /// A configured peer or bootstrap peer cannot be verified.
     #[error(transparent)]
     NoPeerId(#[from] NoPeerId),
+    /// The members of the private swarm cannot be read.
+    #[error(transparent)]
+    Members(#[from] AdminError),
     /// The records of names cannot be read.
     #[error(transparent)]
     Records(#[from] RecordError),
     /// The swarm could not be started.
     #[error("cannot start the swarm: {0}")]
     Swarm(#[source] SwarmError),
+}
+
+/// The members or the key of a private swarm cannot be read or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// Key holders of a private swarm have an admission list; other networks have none.
+    #[error("this node is in no private swarm")]
+    NotPrivate,
+    /// Only the node that made the admin key has it.
+    #[error("this node does not have the admin key of the swarm")]
+    NoKey,
+    /// A swarm has one admin.
+    #[error("the swarm has an admin already: {0}")]
+    Exists(PeerId),
+    /// The settings name another admin.
+    #[error("--swarm-admin names {named}, but this node has the key of the admin {own}")]
+    OtherAdmin {
+        /// The admin whose key is in the node directory.
+        own: PeerId,
+        /// The admin of the settings.
+        named: PeerId,
+    },
+    /// Only the public key of ed25519 is part of a peer ID.
+    #[error("invalid admin {0}: expected the ID of an ed25519 key, as `ocipfs swarm admin init` prints it")]
+    NoEd25519(PeerId),
+    /// The admin's node spreads the list.
+    #[error("this node has the admin key and stays a member")]
+    Oneself,
+    /// The list is full.
+    #[error("the admission list is full: it has {0} members at most")]
+    Full(usize),
+    /// A swarm key is being replaced.
+    #[error("the swarm key is being replaced already: both keys are accepted for {0} s more")]
+    UnderWay(u64),
+    /// The time for which both keys are accepted is out of range.
+    #[error("invalid overlap: expected {} s to {} days", min.as_secs(), max.as_secs() / 86_400)]
+    Overlap {
+        /// The shortest one.
+        min: Duration,
+        /// The longest one.
+        max: Duration,
+    },
+    /// The admin key cannot be read or written.
+    #[error(transparent)]
+    KeyFile(#[from] KeyFileError),
+    /// The file of the members cannot be read.
+    #[error("cannot read the members of the swarm: {0}")]
+    Load(#[source] io::Error),
+    /// The file of the members cannot be written.
+    #[error("cannot write the members of the swarm: {0}")]
+    Save(#[source] io::Error),
+    /// The list or the key cannot be signed.
+    #[error("cannot sign for the swarm: {0}")]
+    Sign(String),
+    /// The swarm has stopped.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
 }
 
 /// A peer cannot be dialed.

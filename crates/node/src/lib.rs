@@ -26,6 +26,8 @@ mod handshakes;
 mod http_providers;
 mod identity;
 mod ipns;
+mod mdns;
+mod members;
 mod messages;
 mod mutable_name;
 mod network;
@@ -48,16 +50,17 @@ pub use bitswap::{BlockMemory, Blocks, FetchedBlock, Traffic};
 pub use block_fetcher::BlockFetcher;
 pub use circuits::Route;
 pub use error::{
-    ConnectError, DnsFailure, FetchError, KeyError, KeyFileCause, KeyFileError, NoPeerId, RecordError,
-    ResolveError, StartError, Stopped,
+    AdminError, ConnectError, DnsFailure, FetchError, KeyError, KeyFileCause, KeyFileError, NoPeerId,
+    RecordError, ResolveError, StartError, Stopped,
 };
 pub use http_providers::{HttpEndpoint, InvalidEndpoint};
 pub use identity::write_secret;
 pub use ipns::{CarriedRecord, FollowedRecord, Published, Resolved, SignedRecord};
 pub use libp2p::{Multiaddr, PeerId, identity::Keypair};
+pub use members::{AdmissionList, succeeds as swarm_key_succeeds};
 pub use mutable_name::{Domain, InvalidName, IpnsName, MutableName};
 pub use network::leave_network;
-pub use node::Node;
+pub use node::{Node, Rekeyed};
 use ocipfs_bitswap as bitswap;
 pub use ocipfs_block::{
     Block, Cid, as_v1, car, inline_bytes, inline_text, is_block, is_trusted_cid, long_inline_text,

@@ -1,4 +1,5 @@
 mod files;
+mod members;
 mod names;
 
 use std::{
@@ -24,12 +25,15 @@ use crate::{
     http_providers::HttpProviders,
     identity,
     ipns::IpnsNames,
+    members::Members,
     online::Online,
     peers::{self, Peers},
     relay_service::{self, Addresses},
     routing::{Keeper, Store},
     swarm,
 };
+
+pub use members::Rekeyed;
 
 const MAX_QUEUED_COMMANDS: usize = 256;
 /// Unverified records of followed names in the queue.
@@ -75,6 +79,7 @@ impl Node {
             return Err(error);
         }
         online.spawn_tasks(&options);
+        online.spawn_discovery(&options, key.public().to_peer_id());
         online.spawn(names.clone().republish(online.routing.clone(), online.peers.joins()));
         online.spawn(names.clone().ingest_received(unverified, online.routing.clone()));
         online.spawn(names.clone().poll_followed(online.routing.clone(), online.peers.joins()));
@@ -258,9 +263,11 @@ async fn start_swarm(
 ) -> Result<Online, StartError> {
     let (routing, inbox) = mpsc::channel(MAX_QUEUED_COMMANDS);
     let (reachability_sender, reachability) = watch::channel(Reachability::default());
+    let me = key.public().to_peer_id();
+    let members = options.swarm_key.as_ref().map(|psk| Members::open(options, psk, me)).transpose()?;
     let (handshakes, circuits, addresses) =
         (Handshakes::default(), Circuits::default(), Addresses::default());
-    let relay = relay_service::start(options, key.public().to_peer_id(), &peers, &addresses);
+    let relay = relay_service::start(options, me, &peers, &addresses);
     let (relay, relaying) = relay.unzip();
     let (stop, tasks, announcer) = (CancellationToken::new(), TaskTracker::new(), Announcer::default());
     let (bitswap, bitswap_client, server) = bitswap::start(blocks.clone(), options.memory, &tasks, &stop);
@@ -271,6 +278,7 @@ async fn start_swarm(
         announce: options.announce.clone(),
         trust_listen_addresses: options.trusts_listen_addresses(),
         handshakes: options.swarm_key.is_some().then(|| handshakes.clone()),
+        members: members.clone(),
         public,
         limits: options.limits,
         http: http.clone(),
@@ -281,12 +289,13 @@ async fn start_swarm(
         blocks,
     };
     let behaviour = Behaviour::new(key, settings, bitswap, (inbox, unverified), peers.clone(), store)?;
-    let ipfs = swarm::start(options, key, behaviour, circuits).await?;
+    let ipfs = swarm::start(options, key, behaviour, (circuits, members.as_ref().map(Members::ring))).await?;
     let router = options.router.clone();
     let online = Online {
         ipfs,
         peers,
         handshakes,
+        members,
         bitswap_client,
         http,
         server,

@@ -12,6 +12,8 @@ use crate::{
     command::SwarmCommand,
     handshakes::Handshakes,
     http_providers::HttpProviders,
+    mdns::Mdns,
+    members::Members,
     options::Router,
     peers::{self, Peers},
     reachability::Reachability,
@@ -26,6 +28,8 @@ pub(crate) struct Online {
     pub(crate) peers: Peers,
     pub(crate) handshakes: Handshakes,
     pub(crate) bitswap_client: ClientHandle,
+    /// `None` outside of private swarms.
+    pub(crate) members: Option<Members>,
     /// `None` in a private swarm.
     pub(crate) http: Option<HttpProviders>,
     pub(crate) server: Arc<Server>,
@@ -80,10 +84,21 @@ impl Online {
             // It stops by itself, after writing the last changes.
             self.tasks.spawn(self.peers.clone().save_remembered(options.data_dir.clone(), self.stop.clone()));
         }
+        if let Some(members) = &self.members {
+            self.spawn(members.clone().run());
+        }
         for address in peers::one_of_each(&options.peers) {
             let id = peers::peer_id(&address).ok();
             let enough = move |peers: &Peers| id.is_some_and(|id| peers.is_connected(&id));
             self.spawn(self.peers.clone().keep_connected(self.ipfs.clone(), address, enough));
+        }
+    }
+
+    /// Finds peers on the local network, if the options say so.
+    pub(crate) fn spawn_discovery(&self, options: &Options, me: PeerId) {
+        if options.mdns {
+            let keys = self.members.as_ref().map(|members| members.ring().clone());
+            self.spawn(Mdns::new(me, self.ipfs.clone(), self.peers.clone(), keys).run());
         }
     }
 

@@ -3,7 +3,7 @@ use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, sync::Arc, time::Du
 use futures::future::BoxFuture;
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 
-use crate::{BlockMemory, Cid, HttpEndpoint, StartError, SwarmKey, address::is_dns};
+use crate::{AdminError, BlockMemory, Cid, HttpEndpoint, StartError, SwarmKey, address::is_dns};
 
 const PUBLIC_PEERS: &str = include_str!("../../../bootstrap/public-peers.txt");
 
@@ -131,6 +131,10 @@ pub struct Options {
     pub http_providers: Vec<HttpEndpoint>,
     /// The key of a private swarm.
     pub swarm_key: Option<SwarmKey>,
+    /// The admin whose admission list and keys the node accepts in a private swarm: the peer ID of the admin key.
+    pub swarm_admin: Option<PeerId>,
+    /// Whether the node announces itself on the local network, and connects to peers that do.
+    pub mdns: bool,
     /// Whether the names of first and configured peers are resolved in a private swarm, too.
     pub allow_dns: bool,
     /// The DNS servers for DNSLink lookups.
@@ -167,6 +171,8 @@ impl Options {
             peers: Vec::new(),
             http_providers: Vec::new(),
             swarm_key: None,
+            swarm_admin: None,
+            mdns: false,
             allow_dns: false,
             dns: Dns::System,
             unshared_key: None,
@@ -184,7 +190,10 @@ impl Options {
     /// addresses of peers may have names.
     pub fn check(&self) -> Result<(), StartError> {
         if self.swarm_key.is_none() {
-            return Ok(());
+            return match self.swarm_admin {
+                Some(_) => Err(AdminError::NotPrivate.into()),
+                None => Ok(()),
+            };
         }
         if self.bootstrap == Bootstrap::Public {
             let what = "public bootstrap".into();

@@ -164,6 +164,11 @@ impl Peers {
         locked(&self.0.called).insert(id);
     }
 
+    /// Forgets that, where the address leads nowhere.
+    fn uncall(&self, id: &PeerId) {
+        locked(&self.0.called).remove(id);
+    }
+
     /// Returns whether the user gave the address of a peer, so that it may be a private one on the public network.
     pub(crate) fn is_named(&self, id: &PeerId) -> bool {
         self.is_configured(id) || self.0.listed.contains(id) || locked(&self.0.called).contains(id)

@@ -6,12 +6,10 @@ use std::{
     time::Duration,
 };
 
-use connexa::{
-    behaviour::BehaviourEvent,
-    prelude::transport::{pnet::PreSharedKey, quic},
-};
+use connexa::{behaviour::BehaviourEvent, prelude::transport::quic};
 use futures::{FutureExt, future::LocalBoxFuture};
 use libp2p::{Multiaddr, identity::Keypair, multiaddr::Protocol, swarm::SwarmEvent};
+use libp2p_pnet::KeyRing;
 use rust_ipfs::{FDLimit, Ipfs, builder::IpfsBuilder};
 use socket2::{Domain, Socket, Type};
 
@@ -34,16 +32,16 @@ pub(crate) fn start<'a>(
     options: &'a Options,
     key: &'a Keypair,
     behaviour: Behaviour,
-    circuits: Circuits,
+    (circuits, ring): (Circuits, Option<&'a KeyRing>),
 ) -> LocalBoxFuture<'a, Result<Ipfs, StartError>> {
-    build(options, key, behaviour, circuits).boxed_local()
+    build(options, key, behaviour, (circuits, ring)).boxed_local()
 }
 
 async fn build(
     options: &Options,
     key: &Keypair,
     behaviour: Behaviour,
-    circuits: Circuits,
+    (circuits, ring): (Circuits, Option<&KeyRing>),
 ) -> Result<Ipfs, StartError> {
     let public = options.bootstrap == Bootstrap::Public;
     libp2p_yamux::process().set_limit(options.unread as usize);
@@ -68,9 +66,9 @@ async fn build(
                 circuits.on_event(event);
             }
         });
-    builder = match &options.swarm_key {
+    builder = match ring {
         // Without QUIC, which does not use the pre-shared key. The node resolves names itself (`peers/resolve.rs`).
-        Some(psk) => builder.enable_pnet(PreSharedKey::new(psk.bytes())),
+        Some(ring) => builder.enable_pnet(ring.handle()),
         None => builder.enable_quic_with_config(quic),
     };
     if public {

@@ -49,6 +49,11 @@ impl SwarmKey {
         hex::encode(Code::Sha2_256.digest(&self.0).digest())
     }
 
+    /// Returns a key of 32 bytes.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+
     /// Returns the bytes of the key.
     pub(crate) fn bytes(&self) -> [u8; 32] {
         self.0

@@ -96,6 +96,8 @@ impl Settings {
             peers: self.peer.clone().unwrap_or_default(),
             http_providers: self.http_provider.clone().unwrap_or_default(),
             swarm_key,
+            swarm_admin: self.swarm_admin.map(|admin| admin.0),
+            mdns: self.mdns.unwrap_or(private),
             allow_dns: self.allow_dns.unwrap_or_default(),
             dns: dns(self.dns_resolver.as_deref()),
             relay_service: self.relay_service.unwrap_or_default(),
@@ -105,6 +107,10 @@ impl Settings {
             unread: self.memory().shares().unread,
             ..ocipfs_node::Options::new(self.data_dir())
         };
+        if swarm.swarm_admin.is_some() && !private {
+            let message = "--swarm-admin is for private swarms, and there is no swarm key";
+            return Err(usage(message, "name the key file with --swarm-key"));
+        }
         swarm.check().map_err(|e| {
             usage(e, "a private swarm is reached over TCP at IP addresses; --allow-dns allows names of peers")
         })?;

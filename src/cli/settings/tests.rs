@@ -31,6 +31,8 @@ fn the_config_file_has_the_names_of_the_flags_and_rejects_others() {
         follow = ["k51qzi5uqu5dlvj2baxnqndepeb86cbk3ng7n3i46uzyxzyqj2xjonzllnv0v8"]
         upload-grace = "2h"
         keep-untagged = "0s"
+        mdns = false
+        swarm-admin = "12D3KooWNdH5vzZ6HK3XTmLz9R82zucX1Jwibw1h3WEejRsVVPWh"
         retention = [{ repositories = "team/*", keep-tags = 10, keep-days = 30 }]
         "#,
     )
@@ -57,7 +59,7 @@ fn the_config_file_has_the_names_of_the_flags_and_rejects_others() {
     assert!(file("liste = 1").unwrap_err().to_string().contains("unknown field"));
     assert_eq!(bootstrap(settings.bootstrap.as_deref(), false).unwrap(), Bootstrap::None);
     assert_eq!((settings.peer.as_ref().unwrap().len(), settings.log_format()), (1, LogFormat::Json));
-    assert!(settings.access_log());
+    assert!(settings.access_log() && settings.swarm_admin.is_some() && settings.mdns == Some(false));
     assert!(file("find-timeout = \"soon\"").is_err());
     assert!(file("profile = \"v9\"").is_err());
 }

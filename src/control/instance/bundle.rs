@@ -5,7 +5,7 @@ mod export;
 mod records;
 mod requested;
 
-use ocipfs_node::Cid;
+use ocipfs_node::{Cid, Node};
 
 use super::{Instance, Notes};
 use crate::{
@@ -66,8 +66,10 @@ impl Instance {
         };
         let repositories = self.resolver().repositories().clone();
         let (network, known) = (self.network_record(), repositories.clone());
+        let node = self.content().node().clone();
         let check = move |bundle: &ReadBundle| {
-            check_network(bundle, &network, other_swarm)?;
+            let theirs = bundle.manifest.network.as_str();
+            check_network(bundle, &network, other_swarm || is_earlier(&node, theirs, &network))?;
             check_names(bundle)?;
             if force { Ok(()) } else { check_tags(bundle, &known) }
         };
@@ -114,6 +116,12 @@ fn check_network(bundle: &ReadBundle, network: &str, other_swarm: bool) -> Resul
     }
     let why = "it is a bundle of another private swarm, whose images this node would show to its own network";
     Err(Refusal { why: why.into(), hint: "--other-swarm imports it all the same" })
+}
+
+/// Returns whether two records are of one private swarm, whose key was replaced.
+fn is_earlier(node: &Node, theirs: &str, own: &str) -> bool {
+    let key = |record| str::strip_prefix(record, "private ");
+    key(theirs).zip(key(own)).is_some_and(|(theirs, own)| node.swarm_key_succeeds(theirs, own))
 }
 
 /// Refuses names that are not those of hosted repositories.

@@ -55,7 +55,7 @@ impl Network {
     /// Returns the network that a directory belongs to, if it may start in this one.
     fn before(&self, data_dir: &Path, change: bool) -> Result<Option<Self>, Failure> {
         match recorded(data_dir)? {
-            Some(before) if before != *self && !change => Err(Failure::new(format!(
+            Some(before) if before != *self && !change && !self.succeeds(&before, data_dir) => Err(Failure::new(format!(
                 "the node directory {} belongs to {before}, and would join {self}: its peer id, followed names and shared content would become visible there",
                 data_dir.display()
             ))
@@ -64,10 +64,20 @@ impl Network {
         }
     }
 
+    /// Returns whether this is the private swarm `before` after its key was replaced.
+    fn succeeds(&self, before: &Self, data_dir: &Path) -> bool {
+        match (before, self) {
+            (Self::Private(before), Self::Private(after)) => {
+                ocipfs_node::swarm_key_succeeds(data_dir, before, after)
+            }
+            _ => false,
+        }
+    }
+
     /// Records the network of a locked directory. One that changes it shows nothing that is here until it is shared again.
     pub fn enter(&self, data_dir: &Path, change: bool, store: &Store) -> Result<(), Failure> {
         let before = self.before(data_dir, change)?;
-        if before.as_ref() == Some(self) {
+        if before.as_ref().is_some_and(|before| before == self || self.succeeds(before, data_dir)) {
             return Ok(());
         }
         if let Some(before) = before {

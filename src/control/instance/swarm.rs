@@ -39,7 +39,7 @@ impl Instance {
 
     /// Makes an invitation to the private swarm.
     pub(super) async fn invite(&self, follow: Option<&str>, seconds: u64) -> Result<Reply, Failure> {
-        let key = self.0.swarm_key.clone().ok_or_else(|| {
+        let key = self.content().node().swarm_key().ok_or_else(|| {
             Failure::new("this node is in no private swarm")
                 .hint("`ocipfs swarm key FILE` makes a key; start the node with --swarm-key FILE")
         })?;
@@ -56,12 +56,13 @@ impl Instance {
             None => None,
         };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-        let invitation =
-            Invitation { key, addresses, follow, expires: now.as_secs().saturating_add(seconds) };
+        let (admin, expires) = (self.content().node().swarm_admin(), now.as_secs().saturating_add(seconds));
+        let invitation = Invitation { key, addresses, follow, admin, expires };
         Ok(Reply::Invited(Invited {
             invitation: invitation.encode(),
             addresses: invitation.addresses.iter().map(ToString::to_string).collect(),
             follow: invitation.follow.map(|name| name.to_string()),
+            admin: admin.map(|admin| admin.to_string()),
             expires: invitation.expires,
         }))
     }

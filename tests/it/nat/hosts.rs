@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -58,6 +59,12 @@ impl<'a> Host<'a> {
         all.extend(listen.iter().map(String::as_str));
         all.extend(arguments);
         Self { lab, host, node: Serve::start_in_namespace(&lab.name(host), &all, environment) }
+    }
+
+    /// Starts one in a node directory that has settings.
+    pub fn start_in(lab: &'a Lab, host: &'static str, data_dir: &Path, arguments: &[&str]) -> Self {
+        let all = [&["--rpc-listen", "127.0.0.1:0"], arguments].concat();
+        Self { lab, host, node: Serve::start_in_namespace_and(&lab.name(host), data_dir, &all) }
     }
 
     fn rpc(&self, path: &str) -> String {
@@ -172,6 +179,20 @@ impl KuboHost {
             &[
                 ("Addresses.Swarm", listen),
                 ("Routing.Type", r#""dhtserver""#),
+                ("AutoNAT.ServiceMode", r#""disabled""#),
+            ],
+        )
+    }
+
+    /// A daemon that knows no peer, and finds those on the local network.
+    pub fn with_mdns(lab: &Lab, host: &str) -> Self {
+        Self::start(
+            lab,
+            host,
+            &[
+                ("Addresses.Swarm", r#"["/ip4/0.0.0.0/tcp/4001"]"#),
+                ("Discovery.MDNS.Enabled", "true"),
+                ("Routing.Type", r#""none""#),
                 ("AutoNAT.ServiceMode", r#""disabled""#),
             ],
         )

@@ -21,11 +21,12 @@ const LAYERS: &[&[&str]] = &[
 ];
 /// The crates, and the crates of this workspace that each builds on.
 const CRATES: &[(&str, &[&str])] = &[
+    ("libp2p-pnet", &[]),
     ("libp2p-yamux", &[]),
     ("ocipfs", &["ocipfs-node", "ocipfs-oci", "ocipfs-unixfs"]),
     ("ocipfs-bitswap", &["ocipfs-block"]),
     ("ocipfs-block", &[]),
-    ("ocipfs-node", &["libp2p-yamux", "ocipfs-bitswap", "ocipfs-block"]),
+    ("ocipfs-node", &["libp2p-pnet", "libp2p-yamux", "ocipfs-bitswap", "ocipfs-block"]),
     ("ocipfs-oci", &[]),
     ("ocipfs-unixfs", &["ocipfs-block"]),
     ("webpki-roots", &[]),

@@ -7,7 +7,7 @@ use libp2p::{
 };
 
 use super::{Behaviour, BehavioursEvent, DataProtocolsEvent, dht::Dht};
-use crate::{command::SwarmCommand, routing};
+use crate::{command::SwarmCommand, members, routing};
 
 impl Behaviour {
     pub(super) fn on_command(&mut self, command: SwarmCommand) {
@@ -25,6 +25,7 @@ impl Behaviour {
             SwarmCommand::Unsubscribe(key) => self.unsubscribe(&key),
             SwarmCommand::Publish(record) => self.publish(record),
             SwarmCommand::Store(record) => self.store(record),
+            SwarmCommand::MembersChanged => self.on_members_changed(true),
             SwarmCommand::ReportValidation(from, message, verdict) => {
                 self.report_validation(&from, message.as_ref(), verdict)
             }
@@ -34,7 +35,11 @@ impl Behaviour {
     pub(super) fn on_event(&mut self, event: BehavioursEvent) {
         match event {
             BehavioursEvent::Identify(identify::Event::Received { peer_id, connection_id, info }) => {
+                let is_told = info.protocols.contains(&members::PROTOCOL);
                 self.on_identify(peer_id, connection_id, info);
+                if is_told {
+                    self.ask_for_members(peer_id);
+                }
             }
             BehavioursEvent::Identify(_) => {}
             BehavioursEvent::Dcutr(event) => self.on_hole_punching(&event),
@@ -46,6 +51,7 @@ impl Behaviour {
             BehavioursEvent::Data(DataProtocolsEvent::Bitswap(event)) => match event {},
             BehavioursEvent::Data(DataProtocolsEvent::Fetch(event)) => self.on_fetch(event),
             BehavioursEvent::Data(DataProtocolsEvent::Pubsub(event)) => self.on_pubsub(event),
+            BehavioursEvent::Data(DataProtocolsEvent::Members(event)) => self.on_members(event),
         }
     }
 

@@ -178,6 +178,16 @@ impl Peers {
         reached || self.is_connected(&id)
     }
 
+    /// Dials a peer that was found on the local network, whose addresses may be private ones. Returns whether it is connected.
+    pub(crate) async fn dial_neighbour(&self, ipfs: &Ipfs, id: PeerId, addresses: Vec<Multiaddr>) -> bool {
+        self.call(id);
+        let reached = self.dial_candidate(ipfs, id, addresses).await;
+        if !reached {
+            self.uncall(&id);
+        }
+        reached
+    }
+
     /// Writes the remembered peers every few minutes until it is stopped, and once more then.
     pub(crate) async fn save_remembered(self, data_dir: PathBuf, stop: CancellationToken) {
         let path = data_dir.join(remembered::FILE);

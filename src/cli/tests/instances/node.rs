@@ -8,6 +8,7 @@ use super::{SECONDS, cid, ipns_name, path, refused, why};
 pub fn all(text: &mut String) {
     fetch_errors(text);
     start_errors(text);
+    admin_errors(text);
     resolve_errors(text);
     key_errors(text);
     record_errors(text);
@@ -37,6 +38,7 @@ fn start_errors(text: &mut String) {
             E::HalfPrivate { .. } => E::HalfPrivate { what: "--bootstrap".into(), why: "it is public" },
             E::Listen { .. } => E::Listen { address: address(), why: refused().into() },
             E::NoPeerId(_) => E::NoPeerId(ocipfs_node::NoPeerId(address())),
+            E::Members(_) => E::Members(ocipfs_node::AdminError::NotPrivate),
             E::Records(_) => E::Records(ocipfs_node::RecordError::LastSequence(ipns_name())),
             E::Swarm(_) => E::Swarm(refused().into()),
         );
@@ -45,6 +47,27 @@ fn start_errors(text: &mut String) {
     instances!(text, ocipfs_node::ConnectError,
         E::NoPeerId(_) => E::NoPeerId(ocipfs_node::NoPeerId(address())),
         E::Unreachable { .. } => E::Unreachable { address: address(), why: why() },
+        E::Stopped(_) => E::Stopped(Stopped),
+    );
+}
+
+fn admin_errors(text: &mut String) {
+    use ocipfs_node::AdminError as E;
+    let peer = |byte| Keypair::ed25519_from_bytes([byte; 32]).unwrap().public().to_peer_id();
+    instances!(text, ocipfs_node::AdminError,
+        E::NotPrivate => E::NotPrivate,
+        E::NoKey => E::NoKey,
+        E::Exists(_) => E::Exists(peer(1)),
+        E::OtherAdmin { .. } => E::OtherAdmin { own: peer(1), named: peer(2) },
+        E::NoEd25519(_) => E::NoEd25519(peer(1)),
+        E::Oneself => E::Oneself,
+        E::Full(_) => E::Full(4096),
+        E::UnderWay(_) => E::UnderWay(60),
+        E::Overlap { .. } => E::Overlap { min: SECONDS, max: SECONDS * 86_400 },
+        E::KeyFile(_) => E::KeyFile(ocipfs_node::KeyFileError { path: path(), why: refused().into() }),
+        E::Load(_) => E::Load(refused()),
+        E::Save(_) => E::Save(refused()),
+        E::Sign(_) => E::Sign(why()),
         E::Stopped(_) => E::Stopped(Stopped),
     );
 }

@@ -1,0 +1,103 @@
+//! What the admin of a swarm does, on the node that has the admin key.
+
+use std::{collections::BTreeSet, path::Path, time::Duration};
+
+use libp2p::{PeerId, identity::Keypair};
+
+use super::{
+    AdmissionList, Known, Members, Rollover,
+    list::{self, MAX_MEMBERS},
+    rollover,
+};
+use crate::{AdminError, KeyFileError, SwarmKey, identity, locked};
+
+/// The file of the admin key in the node directory.
+const FILE: &str = "admin.key";
+/// How long both keys may be accepted.
+const MIN_OVERLAP: Duration = Duration::from_secs(2);
+const MAX_OVERLAP: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// Loads the admin key, if this node has it.
+pub(super) fn load(data_dir: &Path) -> Result<Option<Keypair>, KeyFileError> {
+    let path = data_dir.join(FILE);
+    path.exists().then(|| identity::load_or_create_at(&path)).transpose()
+}
+
+impl Members {
+    fn admin_key(&self) -> Result<Keypair, AdminError> {
+        load(&self.0.data_dir)?.ok_or(AdminError::NoKey)
+    }
+
+    /// Makes an admin key and a first list, of this node and of `members`.
+    pub(crate) fn init_admin(&self, members: impl IntoIterator<Item = PeerId>) -> Result<PeerId, AdminError> {
+        let _signing = locked(&self.0.signing);
+        if let Some(admin) = self.admin() {
+            return Err(AdminError::Exists(admin));
+        }
+        let key = identity::load_or_create_at(&self.0.data_dir.join(FILE))?;
+        let admin = key.public().to_peer_id();
+        self.state().admin = Some(admin);
+        self.publish(&key, members.into_iter().collect())?;
+        Ok(admin)
+    }
+
+    /// Admits a peer. Returns whether it was none before.
+    pub(crate) fn allow(&self, peer: PeerId) -> Result<bool, AdminError> {
+        let _signing = locked(&self.0.signing);
+        let (key, mut members) = (self.admin_key()?, self.list().unwrap_or_default().members);
+        let is_new = members.insert(peer);
+        if is_new {
+            self.publish(&key, members)?;
+        }
+        Ok(is_new)
+    }
+
+    /// Removes a peer. Returns whether it was a member.
+    pub(crate) fn remove(&self, peer: PeerId) -> Result<bool, AdminError> {
+        if peer == self.0.me {
+            return Err(AdminError::Oneself);
+        }
+        let _signing = locked(&self.0.signing);
+        let (key, mut members) = (self.admin_key()?, self.list().unwrap_or_default().members);
+        let was_member = members.remove(&peer);
+        if was_member {
+            self.publish(&key, members)?;
+        }
+        Ok(was_member)
+    }
+
+    /// Signs the next list. It is on disk when this returns.
+    fn publish(&self, key: &Keypair, mut members: BTreeSet<PeerId>) -> Result<(), AdminError> {
+        members.insert(self.0.me);
+        if members.len() > MAX_MEMBERS {
+            return Err(AdminError::Full(MAX_MEMBERS));
+        }
+        let sequence = self.sequences().list_sequence + 1;
+        let value = AdmissionList { sequence, members };
+        let bytes = list::seal(&value, key).map_err(|error| AdminError::Sign(error.to_string()))?;
+        self.state().list = Some(Known { value, bytes });
+        self.save().map_err(AdminError::Save)?;
+        self.changed();
+        Ok(())
+    }
+
+    /// Begins to replace the swarm key. Returns the new one.
+    pub(crate) fn rekey(&self, overlap: Duration) -> Result<SwarmKey, AdminError> {
+        let _signing = locked(&self.0.signing);
+        let key = self.admin_key()?;
+        if let Some(ends) = self.rollover_ends() {
+            return Err(AdminError::UnderWay(ends.saturating_sub(super::seconds())));
+        }
+        if !(MIN_OVERLAP..=MAX_OVERLAP).contains(&overlap) {
+            return Err(AdminError::Overlap { min: MIN_OVERLAP, max: MAX_OVERLAP });
+        }
+        let new = SwarmKey::generate();
+        let (sequence, old) = (self.sequences().key_sequence + 1, self.newest_key());
+        let value = Rollover { sequence, old, new: new.clone(), overlap };
+        let bytes = rollover::seal(&value, &key).map_err(|error| AdminError::Sign(error.to_string()))?;
+        self.state().begin(Known { value, bytes }, overlap);
+        self.save().map_err(AdminError::Save)?;
+        self.changed();
+        Ok(new)
+    }
+}

@@ -1,0 +1,120 @@
+use std::{path::Path, sync::Arc, time::Instant};
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::{Multiaddr, Options, no_blocks::NoBlocks};
+
+const SOON: Duration = Duration::from_secs(20);
+/// How long a removed member may stay connected.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
+async fn start(dir: &Path, key: &SwarmKey, admin: Option<PeerId>, peers: &[&Node]) -> Node {
+    let mut addresses = Vec::<Multiaddr>::new();
+    for peer in peers {
+        addresses.extend(peer.listen_addresses().await.into_iter().take(1));
+    }
+    let options = Options {
+        listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
+        swarm_key: Some(key.clone()),
+        swarm_admin: admin,
+        peers: addresses,
+        ..Options::new(dir)
+    };
+    Node::start(options, Arc::new(NoBlocks)).await.unwrap()
+}
+
+async fn until(what: &str, holds: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < SOON, "still waiting: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn sees(node: &Node, other: &Node) -> bool {
+    node.peers().iter().any(|peer| peer.id == other.peer_id())
+}
+
+fn knows(node: &Node, members: &[&Node]) -> bool {
+    let list = node.admission_list().unwrap().unwrap_or_default();
+    list.members == members.iter().map(|node| node.peer_id()).collect()
+}
+
+async fn connect(from: &Node, to: &Node) -> bool {
+    let address = to.listen_addresses().await.swap_remove(0);
+    let _ = from.connect(&address).await;
+    // A refused dialler hears of it after its own part of the handshake.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    sees(to, from)
+}
+
+fn dirs<const N: usize>() -> [TempDir; N] {
+    [(); N].map(|()| tempfile::tempdir().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removed_member_is_disconnected_by_all_at_once() {
+    let (dirs, key) = (dirs::<4>(), SwarmKey::generate());
+    let admin = start(dirs[0].path(), &key, None, &[]).await;
+    let id = admin.init_admin().await.unwrap();
+    let one = start(dirs[1].path(), &key, Some(id), &[&admin]).await;
+    let other = start(dirs[2].path(), &key, Some(id), &[&admin]).await;
+    for node in [&one, &other] {
+        assert!(!connect(node, &admin).await, "not admitted");
+        assert!(admin.allow(node.peer_id()).await.unwrap());
+    }
+    until("all are connected to the admin", || sees(&admin, &one) && sees(&admin, &other)).await;
+    until("all have the list", || [&one, &other].iter().all(|node| knows(node, &[&admin, &one, &other])))
+        .await;
+    assert!(connect(&other, &one).await);
+    let stranger = start(dirs[3].path(), &key, None, &[]).await;
+    assert!(!connect(&stranger, &one).await && !connect(&one, &stranger).await);
+
+    let begun = Instant::now();
+    assert!(admin.remove_member(other.peer_id()).await.unwrap());
+    until("it is disconnected", || !sees(&admin, &other) && !sees(&one, &other)).await;
+    assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
+    assert!(!connect(&other, &one).await && !connect(&one, &other).await && !connect(&admin, &other).await);
+    assert!(knows(&one, &[&admin, &one]) && sees(&admin, &one));
+    for node in [admin, one, other, stranger] {
+        node.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_dial_with_either_key_during_a_rollover() {
+    const OVERLAP: Duration = Duration::from_secs(6);
+    let (dirs, key) = (dirs::<4>(), SwarmKey::generate());
+    let admin = start(dirs[0].path(), &key, None, &[]).await;
+    let id = admin.init_admin().await.unwrap();
+    let one = start(dirs[1].path(), &key, Some(id), &[&admin]).await;
+    admin.allow(one.peer_id()).await.unwrap();
+    until("the member has the list", || knows(&one, &[&admin, &one])).await;
+    let begun = Instant::now();
+    let new = admin.rekey(OVERLAP).await.unwrap().key;
+    until("the member has the new key", || one.swarm_key().as_ref() == Some(&new)).await;
+    let with_old = start(dirs[2].path(), &key, Some(id), &[]).await;
+    let with_new = start(dirs[3].path(), &new, Some(id), &[]).await;
+    for node in [&with_old, &with_new] {
+        admin.allow(node.peer_id()).await.unwrap();
+    }
+    until("they are admitted", || knows(&one, &[&admin, &one, &with_old, &with_new])).await;
+    assert!(connect(&with_old, &admin).await && connect(&with_new, &admin).await);
+    assert!(connect(&with_new, &one).await && connect(&with_old, &one).await);
+    assert!(begun.elapsed() < OVERLAP, "too slow to say anything");
+    tokio::time::sleep(OVERLAP + Duration::from_secs(2) - begun.elapsed()).await;
+    until("the one with the old key has the new one", || with_old.swarm_key().as_ref() == Some(&new)).await;
+    assert!(sees(&admin, &with_old) && sees(&admin, &with_new), "open connections go on");
+    let late_dirs = self::dirs::<2>();
+    let stranger = start(late_dirs[0].path(), &key, Some(id), &[]).await;
+    let invited = start(late_dirs[1].path(), &new, Some(id), &[]).await;
+    for node in [&stranger, &invited] {
+        admin.allow(node.peer_id()).await.unwrap();
+    }
+    assert!(connect(&invited, &admin).await);
+    assert!(!connect(&stranger, &admin).await, "the old key opens nothing any more");
+    for node in [admin, one, with_old, with_new, stranger, invited] {
+        node.shutdown().await;
+    }
+}
