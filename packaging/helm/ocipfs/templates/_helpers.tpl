@@ -30,7 +30,7 @@ metadata:
     app.kubernetes.io/component: {{ .component }}
   annotations:
     # Pods read settings at their start only, so they start again when these change.
-    checksum/settings: {{ toToml $values.settings | sha256sum }}
+    checksum/settings: {{ toToml (default dict $values.settings) | sha256sum }}
     {{- with $values.podAnnotations }}{{ toYaml . | nindent 4 }}{{ end }}
 spec:
   automountServiceAccountToken: false
