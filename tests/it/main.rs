@@ -35,6 +35,7 @@ mod memory;
 mod names;
 mod nat;
 mod nerdctl;
+mod packages;
 mod peering;
 mod platforms;
 mod private;
@@ -79,6 +80,7 @@ fn main() {
         names::trials(),
         nat::trials(),
         nerdctl::trials(),
+        packages::trials(),
         peering::trials(),
         platforms::trials(),
         private::trials(),

@@ -34,6 +34,7 @@ metadata:
     {{- with $values.podAnnotations }}{{ toYaml . | nindent 4 }}{{ end }}
 spec:
   automountServiceAccountToken: false
+  # The variables of services (OCIPFS_PORT and the like) would be read as settings.
   enableServiceLinks: false
   terminationGracePeriodSeconds: 30
   {{- with $values.imagePullSecrets }}
