@@ -132,7 +132,10 @@ async fn the_compose_file_runs_a_node_that_joined_by_an_invitation() {
     compose(&["up", "--detach"]).unwrap();
     first.until("the container is a member", |status| status["peers"] == 1).await;
     let status = compose(&["exec", "-T", "ocipfs", "/usr/bin/ocipfs", "status", "--json"]).unwrap();
-    assert!(status.contains(r#""network":"private""#) || status.contains(r#""network": "private""#), "{status}");
+    assert!(
+        status.contains(r#""network":"private""#) || status.contains(r#""network": "private""#),
+        "{status}"
+    );
     compose(&["down", "--volumes"]).unwrap();
     first.until("the container is gone", |status| status["peers"] == 0).await;
 }

@@ -47,7 +47,9 @@ impl System {
         // The user of the package goes through it.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let system = Self { dir };
-        for folder in ["etc", "var/lib/dpkg/info", "var/lib/dpkg/updates", "var/lib/dpkg/triggers", "packages"] {
+        for folder in
+            ["etc", "var/lib/dpkg/info", "var/lib/dpkg/updates", "var/lib/dpkg/triggers", "packages"]
+        {
             fs::create_dir_all(system.path(folder)).unwrap();
         }
         let root = "root:x:0:0:root:/root:/bin/sh\n";
@@ -78,7 +80,8 @@ impl System {
         dpkg.arg(format!("--root={}", self.dir.path().display()));
         dpkg.args(["--force-script-chrootless", "--force-depends", "--no-triggers"]).args(arguments);
         let done = dpkg.output().unwrap();
-        let said = [done.stdout, done.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+        let said =
+            [done.stdout, done.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
         assert!(done.status.success(), "{arguments:?}: {said}");
         said
     }
@@ -148,7 +151,10 @@ async fn the_debian_package_installs_a_program_units_pages_and_a_user() {
     let node = fs::metadata(system.path("var/lib/ocipfs")).unwrap();
     assert_eq!((node.uid(), node.gid(), node.mode() & 0o777), (system.owner().0, system.owner().1, 0o700));
     let version = Command::new(system.path("usr/bin/ocipfs")).arg("--version").output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&version.stdout).trim(), concat!("ocipfs ", env!("CARGO_PKG_VERSION")));
+    assert_eq!(
+        String::from_utf8_lossy(&version.stdout).trim(),
+        concat!("ocipfs ", env!("CARGO_PKG_VERSION"))
+    );
 }
 
 async fn the_units_of_the_debian_package_join_by_an_invitation_and_run_the_node() {
@@ -161,7 +167,8 @@ async fn the_units_of_the_debian_package_join_by_an_invitation_and_run_the_node(
     fs::write(&invitation, first.ask(&["-q", "swarm", "invite"])).unwrap();
     // systemd opens it, as root.
     fs::set_permissions(&invitation, fs::Permissions::from_mode(0o600)).unwrap();
-    let joined = system.command_of("ocipfs-join").stdin(fs::File::open(&invitation).unwrap()).output().unwrap();
+    let joined =
+        system.command_of("ocipfs-join").stdin(fs::File::open(&invitation).unwrap()).output().unwrap();
     assert!(joined.status.success(), "{}", String::from_utf8_lossy(&joined.stderr));
 
     let mut serve = system.command_of("ocipfs");
