@@ -119,7 +119,7 @@ async fn the_compose_file_runs_a_node_that_joined_by_an_invitation() {
     let invitation = first.ask(&["-q", "swarm", "invite"]);
     let docker = Docker::start().unwrap();
     docker.load(Path::new(archive())).unwrap();
-    // Free ports, as other tests run beside this one.
+    // Free ports, as other tests run at the same time.
     let ports = dir.path().join("ports.yaml");
     let command = r#"[serve, --listen, "127.0.0.1:0", --swarm-listen, /ip4/127.0.0.1/tcp/0]"#;
     fs::write(&ports, format!("services:\n  ocipfs:\n    command: {command}\n")).unwrap();

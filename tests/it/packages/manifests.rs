@@ -156,7 +156,7 @@ fn array(value: &Value) -> impl Iterator<Item = &Value> {
 }
 
 fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_else(|| panic!("no text: {value}"))
+    value.as_str().unwrap_or_else(|| panic!("not text: {value}"))
 }
 
 async fn the_manifests_without_helm_fit_together() {
@@ -175,7 +175,7 @@ async fn the_secret_of_a_swarm_holds_the_seed_that_it_names() {
     assert_eq!(data.keys().map(String::as_str).collect::<BTreeSet<_>>(), SECRET_KEYS.into());
     let of = |key: &str| STANDARD.decode(text(&data[key])).unwrap();
 
-    // As volumes show it: the identity in the node directory, the key beside it.
+    // As volumes show it: the identity in the node directory, the key next to it.
     let dir = tempfile::tempdir().unwrap();
     let (node, key) = (dir.path().join("node"), dir.path().join("swarm.key"));
     fs::create_dir(&node).unwrap();

@@ -36,7 +36,7 @@ fn value<'a>(event: Event<'a>, events: &mut impl Iterator<Item = Event<'a>>) -> 
         Event::MappingStart(..) => {
             let mut entries = Map::new();
             while let Some(key) = events.next().filter(|next| *next != Event::MappingEnd) {
-                let Event::Scalar(key, ..) = key else { panic!("a key that is no text: {key:?}") };
+                let Event::Scalar(key, ..) = key else { panic!("a key that is not text: {key:?}") };
                 let item = events.next().expect("a value");
                 let before = entries.insert(key.to_string(), value(item, events));
                 assert!(before.is_none(), "{key} is there twice");
