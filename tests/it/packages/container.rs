@@ -31,7 +31,8 @@ pub fn trials() -> Vec<Trial> {
 /// Makes an image, and returns the digest of its manifest.
 fn make(archive: &Path) -> String {
     let mut make = script("packaging/container");
-    let made = make.arg(dist()).arg(archive).output().expect("a shell");
+    // What is only tested need not be small.
+    let made = make.env("GZIP_LEVEL", "1").arg(dist()).arg(archive).output().expect("a shell");
     let said = String::from_utf8_lossy(&made.stdout).into_owned();
     assert!(made.status.success(), "{said}{}", String::from_utf8_lossy(&made.stderr));
     said.lines().next().expect("a digest").to_owned()
@@ -97,9 +98,9 @@ echo done
 
 async fn the_same_files_give_the_same_container_image() {
     let dir = tempfile::tempdir().unwrap();
-    let [one, other] = ["one.tar", "other.tar"].map(|name| dir.path().join(name));
-    assert_eq!(make(&one), make(&other));
-    assert!(fs::read(one).unwrap() == fs::read(other).unwrap());
+    let again = dir.path().join("again.tar");
+    make(&again);
+    assert!(fs::read(archive()).unwrap() == fs::read(again).unwrap());
 }
 
 async fn docker_runs_the_container_image_with_a_read_only_root_and_no_rights() {

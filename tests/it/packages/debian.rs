@@ -10,6 +10,7 @@ use std::{
     },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::OnceLock,
 };
 
 use libtest_mimic::Trial;
@@ -35,6 +36,16 @@ fn available() -> Result<(), String> {
     clients::installed(&[("dpkg", "dpkg"), ("dpkg-deb", "dpkg"), ("useradd", "passwd")])
 }
 
+/// The package, made once.
+fn package() -> &'static str {
+    static MADE: OnceLock<String> = OnceLock::new();
+    MADE.get_or_init(|| {
+        // What is only tested need not be small.
+        let mut make = script("packaging/deb");
+        last_line(make.env("DEB_COMPRESSION", "none").arg(dist()).arg(env!("CARGO_TARGET_TMPDIR")))
+    })
+}
+
 /// A system that packages are installed into.
 struct System {
     dir: tempfile::TempDir,
@@ -47,9 +58,7 @@ impl System {
         // The user of the package goes through it.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let system = Self { dir };
-        for folder in
-            ["etc", "var/lib/dpkg/info", "var/lib/dpkg/updates", "var/lib/dpkg/triggers", "packages"]
-        {
+        for folder in ["etc", "var/lib/dpkg/info", "var/lib/dpkg/updates", "var/lib/dpkg/triggers"] {
             fs::create_dir_all(system.path(folder)).unwrap();
         }
         let root = "root:x:0:0:root:/root:/bin/sh\n";
@@ -61,10 +70,7 @@ impl System {
         for name in ["status", "available"] {
             fs::write(system.path("var/lib/dpkg").join(name), "").unwrap();
         }
-        // A package that is only tested need not be small.
-        let mut make = script("packaging/deb");
-        let package = last_line(make.env("DEB_COMPRESSION", "gzip").arg(dist()).arg(system.path("packages")));
-        system.dpkg(&["--install", &package]);
+        system.dpkg(&["--install", package()]);
         system
     }
 
@@ -188,9 +194,8 @@ async fn a_removed_debian_package_leaves_the_node_directory() {
     let key = system.path("var/lib/ocipfs/identity.key");
     fs::File::create(&key).unwrap().write_all(b"the only copy").unwrap();
     // An upgrade changes nothing of it.
-    let package = fs::read_dir(system.path("packages")).unwrap().next().unwrap().unwrap().path();
     let owner = system.owner();
-    system.dpkg(&["--install", package.to_str().unwrap()]);
+    system.dpkg(&["--install", package()]);
     assert_eq!(system.owner(), owner);
     system.dpkg(&["--remove", "ocipfs"]);
     assert!(!system.path("usr/bin/ocipfs").exists());
