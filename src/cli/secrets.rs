@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::Write,
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -31,8 +31,15 @@ pub fn check(data_dir: &Path, swarm_key: Option<&Path>) {
 
 /// The mode of a file that others than its owner may use.
 fn open_to_others(path: &Path) -> Option<u32> {
-    let mode = fs::metadata(path).ok()?.permissions().mode() & 0o777;
-    (mode & 0o077 != 0).then_some(mode)
+    let file = fs::metadata(path).ok()?;
+    let mode = file.permissions().mode() & 0o777;
+    (mode & for_others(file.uid(), rustix::process::geteuid().as_raw()) != 0).then_some(mode)
+}
+
+/// The bits of a mode by which others can use a file. The group of a file of another owner is how this process reads it: so
+/// Kubernetes mounts a Secret.
+fn for_others(owner: u32, this_user: u32) -> u32 {
+    if owner == this_user { 0o077 } else { 0o007 }
 }
 
 /// Writes a key to a new file that only its owner can read.
@@ -60,5 +67,11 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         assert_eq!(open_to_others(&path), Some(0o640));
         assert_eq!(open_to_others(&dir.path().join("missing")), None);
+    }
+
+    #[test]
+    fn the_group_of_a_file_of_another_owner_is_not_reported() {
+        assert_eq!(for_others(1000, 1000), 0o077);
+        assert_eq!(for_others(0, 65532), 0o007);
     }
 }

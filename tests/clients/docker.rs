@@ -134,4 +134,9 @@ impl Docker {
         let file = dir.join("docker-compose.yml").display().to_string();
         self.room.run(&["docker-compose", "--no-ansi", "--file", &file, "up"])
     }
+
+    /// Runs a script of the shell in which docker is this one, and returns what it printed.
+    pub fn script(&self, script: &str, arguments: &[&str]) -> Result<String, String> {
+        self.room.run(&[&["sh", "-c", script, "sh"], arguments].concat())
+    }
 }

@@ -13,6 +13,8 @@ pub static ORAS: Tool = Tool::new("oras", "oras.land/oras/cmd/oras", "v1.3.6");
 pub static COSIGN: Tool = Tool::new("cosign", "github.com/sigstore/cosign/v2/cmd/cosign", "v2.6.5");
 /// helm, whose charts are artifacts of a registry.
 pub static HELM: Tool = Tool::new("helm", "helm.sh/helm/v3/cmd/helm", "v3.18.6");
+/// kubectl-validate, which has the schemas of Kubernetes within.
+pub static KUBECTL_VALIDATE: Tool = Tool::new("kubectl-validate", "sigs.k8s.io/kubectl-validate", "v0.0.4");
 /// regctl, of regclient.
 pub static REGCTL: Tool = Tool::new("regctl", "github.com/regclient/regclient/cmd/regctl", "v0.11.7");
 /// notation, which signs images with certificates.

@@ -121,4 +121,9 @@ impl Podman {
     pub fn forget_images(&self) -> Result<String, String> {
         self.room.run(&["podman", "rmi", "--all", "--force"])
     }
+
+    /// Runs a script of the shell in which podman is this one, and returns what it printed.
+    pub fn script(&self, script: &str, arguments: &[&str]) -> Result<String, String> {
+        self.room.run(&[&["sh", "-c", script, "sh"], arguments].concat())
+    }
 }

@@ -38,6 +38,7 @@ mod memory;
 mod names;
 mod nat;
 mod nerdctl;
+mod packages;
 mod peering;
 mod platforms;
 mod private;
@@ -85,6 +86,7 @@ fn main() {
         names::trials(),
         nat::trials(),
         nerdctl::trials(),
+        packages::trials(),
         peering::trials(),
         platforms::trials(),
         private::trials(),

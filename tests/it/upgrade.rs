@@ -7,22 +7,29 @@ use ocipfs_oci::Digest;
 use serde_json::Value;
 
 use crate::{
-    harness::{Serve, files_below, finish, ocipfs, stored, trials},
+    following::{pulls, push},
+    harness::{Serve, files_below, finish, noise, ocipfs, stored, trials},
     http::get,
+    names::image::Image,
 };
 
 pub fn trials() -> Vec<Trial> {
-    trials![a_node_directory_of_format_2_is_upgraded_in_place, a_node_directory_of_a_newer_format_is_rejected]
+    trials![
+        a_node_directory_of_format_2_is_upgraded_in_place,
+        a_node_directory_of_format_3_of_an_earlier_program_is_used_as_it_is,
+        a_node_directory_of_a_newer_format_is_rejected_and_left_as_it_was,
+    ]
 }
 
-const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/format-2");
+const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
 
-/// Unpacks the directory of format 2, and tells what is in it.
-fn format_2(dir: &Path) -> Value {
-    let archive = fs::File::open(format!("{FIXTURE}/node.tar.zst")).expect("a fixture");
+/// Unpacks the node directory of a fixture, and tells what is in it.
+fn unpack(fixture: &str, dir: &Path) -> Value {
+    let archive = fs::File::open(format!("{FIXTURES}/{fixture}/node.tar.zst")).expect("a fixture");
     let archive = zstd::Decoder::new(archive).expect("zstd");
     tar::Archive::new(archive).unpack(dir).expect("a tar");
-    serde_json::from_slice(&fs::read(format!("{FIXTURE}/expected.json")).expect("a fixture")).expect("JSON")
+    let expected = fs::read(format!("{FIXTURES}/{fixture}/expected.json")).expect("a fixture");
+    serde_json::from_slice(&expected).expect("JSON")
 }
 
 fn text(value: &Value) -> &str {
@@ -43,8 +50,16 @@ async fn pull(node: &Serve, name: &str, reference: &str) -> String {
 }
 
 async fn a_node_directory_of_format_2_is_upgraded_in_place() {
+    everything_is_there("format-2").await;
+}
+
+async fn a_node_directory_of_format_3_of_an_earlier_program_is_used_as_it_is() {
+    everything_is_there("format-3").await;
+}
+
+async fn everything_is_there(fixture: &str) {
     let dir = tempfile::tempdir().unwrap();
-    let expected = format_2(dir.path());
+    let expected = unpack(fixture, dir.path());
     for what in ["blobs", "bytes", "layouts", "blocks", "arriving", "arriving_bytes", "pinned_bytes", "pins"]
     {
         assert_eq!(stored(dir.path(), what), expected["stat"][what].as_u64().unwrap(), "{what}");
@@ -85,14 +100,27 @@ async fn a_node_directory_of_format_2_is_upgraded_in_place() {
     assert!(files_below(dir.path(), "blobs") > 0);
 }
 
-async fn a_node_directory_of_a_newer_format_is_rejected() {
+/// As after a downgrade: what refuses the directory changes nothing of it, so the newer program goes on with it.
+async fn a_node_directory_of_a_newer_format_is_rejected_and_left_as_it_was() {
     let dir = tempfile::tempdir().unwrap();
-    Serve::start_in(dir.path(), &[]).stop();
+    let image = Image::with_layer("of the newer program", noise(100_000));
+    let node = Serve::start_in(dir.path(), &[]);
+    push(&node, "app", "1", &image).await;
+    assert!(node.stop().success());
+    set_format(dir.path(), 4);
+    for command in [["store", "stat"], ["store", "gc"], ["repo", "ls"]] {
+        finish(ocipfs(dir.path()).args(command)).failed(1, &["format 4"]);
+    }
+    set_format(dir.path(), 3);
+    let again = Serve::start_in(dir.path(), &[]);
+    pulls(&again, "app", "1", &image).await;
+    assert_eq!(again.command(&["store", "verify"]).code, Some(0));
+}
+
+fn set_format(dir: &Path, format: u64) {
     let meta = redb::TableDefinition::<&str, u64>::new("meta");
-    let database = redb::Database::open(dir.path().join("index.redb")).unwrap();
+    let database = redb::Database::open(dir.join("index.redb")).unwrap();
     let write = database.begin_write().unwrap();
-    write.open_table(meta).unwrap().insert("format", 4).unwrap();
+    write.open_table(meta).unwrap().insert("format", format).unwrap();
     write.commit().unwrap();
-    drop(database);
-    finish(ocipfs(dir.path()).args(["store", "stat"])).failed(1, &["format 4"]);
 }

@@ -8,7 +8,7 @@ use regex::Regex;
 use super::{documents, files_below, root};
 
 /// Directories at the top of the repository, or a file that is named there alone.
-const PATH: &str = r"`((?:\.ci|benches|bootstrap|crates|docs|example|src|tests)/[A-Za-z0-9_./-]+)`";
+const PATH: &str = r"`((?:\.ci|benches|bootstrap|crates|docs|example|packaging|src|tests)/[A-Za-z0-9_./-]+)`";
 const LINK: &str = r"\]\(([^)#\s]+)(?:#[^)]*)?\)";
 
 /// Each path in backticks, with or without `.rs`: `src/registry` is `src/registry.rs`, a directory, or both.

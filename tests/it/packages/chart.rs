@@ -1,0 +1,132 @@
+//! The Helm chart.
+
+use std::fs;
+
+use libtest_mimic::Trial;
+
+use super::{file, manifests, script, yaml};
+use crate::{
+    clients::{Client, HELM, KUBECTL_VALIDATE, search_path},
+    harness::{blocking, trials},
+};
+
+pub fn trials() -> Vec<Trial> {
+    let validated = HELM.available().and_then(|()| KUBECTL_VALIDATE.available());
+    [
+        trials![
+            needs HELM.available();
+            the_parts_of_the_chart_fit_together_in_every_mode,
+            the_manifests_in_bootstrap_are_those_of_the_chart,
+            a_chart_with_values_that_contradict_each_other_is_refused,
+        ],
+        trials![needs validated; kubernetes_accepts_the_manifests_of_the_chart],
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// Values of the chart, and the kinds that it makes of them.
+const VARIATIONS: [(&str, &[&str]); 4] = [
+    ("mode=daemonset", &["ConfigMap", "DaemonSet", "NetworkPolicy", "Service", "StatefulSet"]),
+    ("mode=statefulset,replicas=5", &["ConfigMap", "NetworkPolicy", "Service", "StatefulSet"]),
+    (
+        "auth.existingSecret=users,auth.pull=users,tls.existingSecret=certificate,serviceMonitor.enabled=true,\
+         serviceMonitor.labels.release=prometheus,networkPolicy.peerCIDRs={10.0.0.0/8},podAnnotations.team=images,\
+         swarm.peers={/ip4/10.0.0.1/tcp/4001/p2p/12D3KooWNdH5vzZ6HK3XTmLz9R82zucX1Jwibw1h3WEejRsVVPWh},swarm.prefetch=all,\
+         extraArgs={--access-log},priorityClassName=system-node-critical,seed.storage.className=fast,\
+         imagePullSecrets[0].name=pull,tolerations[0].operator=Exists",
+        &["ConfigMap", "DaemonSet", "NetworkPolicy", "Service", "ServiceMonitor", "StatefulSet"],
+    ),
+    (
+        "seed.enabled=false,swarm.existingSecret=,settings=null,networkPolicy.enabled=false,daemonset.hostPort=0",
+        &["DaemonSet", "Service"],
+    ),
+];
+
+/// Renders the chart.
+fn render(helm: &Client, values: &str) -> Result<String, String> {
+    let chart = file("packaging/helm/ocipfs").display().to_string();
+    helm.run(&["template", "site", &chart, "--namespace", "images", "--set", values])
+}
+
+async fn the_parts_of_the_chart_fit_together_in_every_mode() {
+    blocking(|| {
+        let helm = HELM.start().unwrap();
+        for (values, kinds) in VARIATIONS {
+            let documents = yaml::documents(&render(&helm, values).unwrap());
+            let mut found: Vec<_> =
+                documents.iter().map(|one| one["kind"].as_str().unwrap().to_owned()).collect();
+            found.sort();
+            found.dedup();
+            assert_eq!(found, kinds, "{values}");
+            assert!(documents.iter().all(|one| one["metadata"]["namespace"] == "images"), "{values}");
+            manifests::check(&documents);
+        }
+        let chart = file("packaging/helm/ocipfs").display().to_string();
+        helm.run(&["lint", "--strict", &chart]).unwrap();
+        helm.run(&["package", &chart, "--destination", &helm.path("")]).unwrap();
+    })
+    .await;
+}
+
+async fn the_manifests_in_bootstrap_are_those_of_the_chart() {
+    let dir = tempfile::tempdir().unwrap();
+    let rendered = dir.path().join("ocipfs.yaml");
+    let helm = HELM.program().parent().unwrap().display().to_string();
+    let done = script("bootstrap/kubernetes/render")
+        .env("PATH", format!("{helm}:{}", search_path()))
+        .arg(&rendered)
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let [rendered, kept] =
+        [rendered, file("bootstrap/kubernetes/ocipfs.yaml")].map(|path| fs::read(path).unwrap());
+    assert!(rendered == kept, "run bootstrap/kubernetes/render");
+}
+
+async fn a_chart_with_values_that_contradict_each_other_is_refused() {
+    blocking(|| {
+        let helm = HELM.start().unwrap();
+        for (values, says) in [
+            ("swarm.existingSecret=", "bootstrap/kubernetes/secret"),
+            ("mode=deployment", "mode"),
+            ("daemonset.hostPath=var/lib", "hostPath"),
+            ("swarm.peers={10.0.0.1}", "peers"),
+            ("unknown=1", "unknown"),
+        ] {
+            let error = render(&helm, values).expect_err(values);
+            assert!(error.contains(says), "{values}: {error}");
+        }
+    })
+    .await;
+}
+
+/// By the schemas that the program has within. That of ServiceMonitor is not Kubernetes's own, so it is left to `manifests::check`.
+async fn kubernetes_accepts_the_manifests_of_the_chart() {
+    blocking(|| {
+        let (helm, validate) = (HELM.start().unwrap(), KUBECTL_VALIDATE.start().unwrap());
+        for (values, _) in VARIATIONS {
+            let rendered = render(&helm, values).unwrap();
+            let known = rendered.split("\n---\n").filter(|part| !part.contains("kind: ServiceMonitor"));
+            let manifests =
+                validate.write("manifests.yaml", &known.collect::<Vec<_>>().join("\n---\n")).unwrap();
+            validate.run(&["--version", KUBERNETES, &manifests]).unwrap();
+        }
+        let kept = file("bootstrap/kubernetes/ocipfs.yaml").display().to_string();
+        validate.run(&["--version", KUBERNETES, &kept]).unwrap();
+        // What is wrong would be seen.
+        let rendered = render(&helm, VARIATIONS[0].0).unwrap();
+        for (right, wrong) in
+            [("hostPort: 5050", "hostport: 5050"), ("maxUnavailable: 1", "maxUnavailable: [1]")]
+        {
+            assert!(rendered.contains(right));
+            let manifests = validate.write("wrong.yaml", &rendered.replace(right, wrong)).unwrap();
+            validate.run(&["--version", KUBERNETES, &manifests]).expect_err(wrong);
+        }
+    })
+    .await;
+}
+
+/// The version of Kubernetes whose schemas are used.
+const KUBERNETES: &str = "1.30";
