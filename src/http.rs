@@ -8,8 +8,8 @@ pub(crate) mod htpasswd;
 pub(crate) mod listener;
 pub(crate) mod origin;
 mod public_url;
+pub(crate) mod reloaded;
 
 pub(crate) use drain::{DRAIN_TIMEOUT, MAX_DRAIN_BYTES, drain};
-pub(crate) use htpasswd::Stamp;
 pub use htpasswd::{Error as UsersError, Users};
 pub use public_url::{NoPublicUrl, PublicUrl};

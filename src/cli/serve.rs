@@ -1,4 +1,5 @@
 mod rpc;
+mod signals;
 
 use std::{
     io::{Write, stdout},
@@ -7,7 +8,7 @@ use std::{
 
 use clap::Args;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::{net::TcpListener, signal::unix};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -20,6 +21,7 @@ use crate::{
     registry::{self, Access},
 };
 use rpc::BoundRpc;
+use signals::{Signals, reload};
 
 /// More than all connections of clients and peers need.
 const MAX_OPEN_FILES: u64 = 1 << 16;
@@ -99,7 +101,8 @@ async fn run_in(
     let control = tokio::spawn(control.run(instance.clone(), stop.clone()));
     let trimming = tokio::spawn(allocator::trim(stop.clone()));
     let read_only = listener.local_addr().ok().and_then(|address| registry::read_only(&access, address));
-    let reloading = tokio::spawn(stop.clone().run_until_cancelled_owned(reload(access.clone())?));
+    let files = access.files().into_iter().chain(rpc.iter().flat_map(BoundRpc::files)).collect();
+    let reloading = tokio::spawn(stop.clone().run_until_cancelled_owned(reload(files)?));
     let options = registry::Options { access, gateway: settings.gateway() };
     let registry =
         tokio::spawn(registry::serve(listener, instance.resolver().clone(), options, stop.clone()));
@@ -136,21 +139,6 @@ fn raise_open_files() {
     }
 }
 
-/// Reads the file of users again at each SIGHUP. Without users SIGHUP ends the process, as elsewhere.
-fn reload(access: Access) -> Result<impl Future<Output = ()>, Exit> {
-    let mut hangups = match access.has_users() {
-        true => Some(listen(unix::SignalKind::hangup())?),
-        false => None,
-    };
-    Ok(async move {
-        while let Some(hangups) = &mut hangups
-            && hangups.recv().await.is_some()
-        {
-            access.reload().await;
-        }
-    })
-}
-
 /// Says what a person needs next, and why nothing can be pushed where that is so.
 async fn say_ready(global: &Global, instance: &Instance, read_only: Option<String>) -> Result<(), Exit> {
     if let Some(why) = &read_only {
@@ -174,28 +162,4 @@ async fn say_ready(global: &Global, instance: &Instance, read_only: Option<Strin
         registry = status.registry,
     );
     Ok(())
-}
-
-fn listen(kind: unix::SignalKind) -> Result<unix::Signal, Failure> {
-    unix::signal(kind).map_err(|e| Failure::new(format!("no signal handler: {e}")))
-}
-
-/// SIGINT and SIGTERM, from the moment that it is made.
-struct Signals {
-    interrupt: unix::Signal,
-    terminate: unix::Signal,
-}
-
-impl Signals {
-    fn listen() -> Result<Self, Exit> {
-        let (interrupt, terminate) = (unix::SignalKind::interrupt(), unix::SignalKind::terminate());
-        Ok(Self { interrupt: listen(interrupt)?, terminate: listen(terminate)? })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
 }
