@@ -2,10 +2,12 @@
 
 pub(crate) mod access_log;
 pub(crate) mod basic;
+pub mod closing;
 mod drain;
 mod hosts;
 pub(crate) mod htpasswd;
 pub(crate) mod listener;
+pub mod metrics;
 pub(crate) mod origin;
 mod public_url;
 pub(crate) mod reloaded;

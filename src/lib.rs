@@ -18,6 +18,7 @@
 
 #![warn(missing_docs)]
 
+pub mod admin;
 pub mod allocator;
 pub mod cli;
 pub mod content;

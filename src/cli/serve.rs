@@ -1,3 +1,5 @@
+mod notify;
+mod operations;
 mod rpc;
 mod signals;
 
@@ -20,6 +22,7 @@ use crate::{
     control::{Failure, Instance, Network, Reply, Request, server::Server},
     registry::{self, Access},
 };
+use operations::Operations;
 use rpc::BoundRpc;
 use signals::{Signals, reload};
 
@@ -68,6 +71,7 @@ pub async fn run(global: &Global, serve: Serve) -> Result<(), Exit> {
             .hint("is another registry running there? choose another address with --listen")
     })?;
     let rpc = rpc::bind(&settings).await?;
+    let operations = Operations::start(&settings).await?;
     let mut shown = listener.local_addr().map_err(Failure::new)?;
     if shown.ip().is_unspecified() {
         // Nobody can pull from 0.0.0.0; from this machine, loopback is right.
@@ -81,11 +85,13 @@ pub async fn run(global: &Global, serve: Serve) -> Result<(), Exit> {
     let instance = open(options).await?;
     // Before `ready` is printed: its reader may stop the process at once.
     let mut signals = Signals::listen()?;
-    let outcome = run_in(global, &instance, &settings, (listener, access, rpc), &mut signals).await;
+    let listening = (listener, access, rpc);
+    let outcome = run_in(global, &instance, &settings, listening, (&operations, &mut signals)).await;
     tokio::select! {
         () = instance.close() => {}
         () = signals.next() => {}
     }
+    operations.close().await;
     outcome
 }
 
@@ -94,7 +100,7 @@ async fn run_in(
     instance: &Instance,
     settings: &Settings,
     (listener, access, rpc): (TcpListener, Access, Option<BoundRpc>),
-    signals: &mut Signals,
+    (operations, signals): (&Operations, &mut Signals),
 ) -> Result<(), Exit> {
     let stop = CancellationToken::new();
     let control = Server::bind(&settings.data_dir())?;
@@ -102,8 +108,10 @@ async fn run_in(
     let trimming = tokio::spawn(allocator::trim(stop.clone()));
     let read_only = listener.local_addr().ok().and_then(|address| registry::read_only(&access, address));
     let files = access.files().into_iter().chain(rpc.iter().flat_map(BoundRpc::files)).collect();
-    let reloading = tokio::spawn(stop.clone().run_until_cancelled_owned(reload(files)?));
-    let options = registry::Options { access, gateway: settings.gateway() };
+    let reloading =
+        tokio::spawn(stop.clone().run_until_cancelled_owned(reload(files, operations.notifier())?));
+    let (metrics, closing) = (operations.http(), operations.closing());
+    let options = registry::Options { access, gateway: settings.gateway(), metrics, closing };
     let registry =
         tokio::spawn(registry::serve(listener, instance.resolver().clone(), options, stop.clone()));
     let rpc = rpc.map(|rpc| rpc.serve(instance, settings, stop.clone())).transpose()?;
@@ -112,9 +120,11 @@ async fn run_in(
             let _ = rpc.await;
         }
     };
+    operations.ready(instance).await;
     say_ready(global, instance, read_only).await?;
     signals.next().await;
     tracing::info!("stopping; a second signal stops at once");
+    let has_time = operations.drain(signals).await;
     stop.cancel();
     tokio::select! {
         drained = tokio::time::timeout(DRAIN, async { tokio::join!(registry, rpc, control, trimming, reloading) }) => {
@@ -123,6 +133,7 @@ async fn run_in(
             }
         }
         () = signals.next() => {}
+        () = std::future::ready(()), if !has_time => {}
     }
     instance.content().uploads().save_all().await;
     Ok(())

@@ -3,6 +3,7 @@
 use futures::future::join_all;
 use tokio::signal::unix;
 
+use super::notify::Notifier;
 use crate::{cli::Exit, control::Failure, http::reloaded::Reload};
 
 fn listen(kind: unix::SignalKind) -> Result<unix::Signal, Failure> {
@@ -29,9 +30,9 @@ impl Signals {
     }
 }
 
-/// Reads the files again at each SIGHUP. Without any, SIGHUP ends the process, as elsewhere.
-pub fn reload(files: Vec<Box<dyn Reload>>) -> Result<impl Future<Output = ()>, Exit> {
-    let mut hangups = match files.is_empty() {
+/// Reads the files again at each SIGHUP. Without any, and without a service manager, SIGHUP ends the process, as elsewhere.
+pub fn reload(files: Vec<Box<dyn Reload>>, notifier: Notifier) -> Result<impl Future<Output = ()>, Exit> {
+    let mut hangups = match files.is_empty() && !notifier.is_on() {
         true => None,
         false => Some(listen(unix::SignalKind::hangup())?),
     };
@@ -39,7 +40,9 @@ pub fn reload(files: Vec<Box<dyn Reload>>) -> Result<impl Future<Output = ()>, E
         while let Some(hangups) = &mut hangups
             && hangups.recv().await.is_some()
         {
+            notifier.reloading();
             join_all(files.iter().map(|files| files.reload())).await;
+            notifier.ready();
         }
     })
 }

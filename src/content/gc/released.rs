@@ -75,6 +75,7 @@ impl GarbageCollector {
         }
         let gone: HashSet<Cid> = self.remove_unreferenced_roots(store, &free)?.into_iter().collect();
         let collected = removed(store, files)? + remove_parts(store, &free)?;
+        self.counters.collected(collected.bytes);
         self.forget_counted();
         let is_here = free.iter().map(|root| {
             Ok(store.partial_id(root)?.is_some() || !gone.contains(root) && store.file(root)?.is_some())
