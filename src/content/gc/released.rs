@@ -31,13 +31,15 @@ impl GarbageCollector {
         let _turn = locked(&self.turn);
         let _guard = store.gc_guard();
         let marks = self.mark_all(store)?.marks;
-        let mut free = Vec::new();
+        let (mut free, mut files) = (Vec::new(), Vec::new());
         for root in roots {
             if marks.class(root)? == RetentionClass::default() {
                 free.push(*root);
+                files.extend(store.file(root)?);
             }
         }
         self.remove_unreferenced_roots(store, &free)?;
+        self.counters.collected(removed(store, files)?.bytes);
         self.forget_counted();
         self.collect_unreferenced_later();
         Ok(())
