@@ -89,10 +89,10 @@ struct Measured {
 
 impl Drop for Measured {
     fn drop(&mut self) {
-        let Self { metrics, method, code, begun } = self;
+        let (metrics, method, code) = (&self.metrics, self.method, self.code);
         metrics.in_flight.dec();
-        metrics.requests.get_or_create(&Answered { method, code: *code }).inc();
-        metrics.durations.get_or_create(&Asked { method }).observe(begun.elapsed().as_secs_f64());
+        metrics.requests.get_or_create(&Answered { method, code }).inc();
+        metrics.durations.get_or_create(&Asked { method }).observe(self.begun.elapsed().as_secs_f64());
     }
 }
 

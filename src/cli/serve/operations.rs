@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use tokio::{net::TcpListener, task::JoinHandle, time::sleep};
-use tokio_util::sync::CancellationToken;
+use tokio::{net::TcpListener, time::sleep};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{notify::Notifier, signals::Signals};
 use crate::{
@@ -24,32 +24,32 @@ pub struct Operations {
     notifier: Notifier,
     closing: Closing,
     drain_delay: Duration,
-    /// The listener of probes and metrics, if there is one.
-    serving: Option<JoinHandle<()>>,
+    /// Whether there are probes and metrics.
+    is_serving: bool,
+    tasks: TaskTracker,
     stop: CancellationToken,
 }
 
 impl Operations {
     /// Binds the address of probes and metrics, if there is one: they answer from now on.
     pub async fn start(settings: &Settings) -> Result<Self, Exit> {
-        let (admin, stop) = (Admin::default(), CancellationToken::new());
-        let serving = match settings.admin_listen() {
-            Some(address) => {
-                let listener = TcpListener::bind(address).await.map_err(|error| {
-                    let message = format!("cannot listen on {address} for probes and metrics: {error}");
-                    Failure::new(message).hint("choose another address with --admin-listen")
-                })?;
-                let address = listener.local_addr().map_err(Failure::new)?;
-                if !address.ip().to_canonical().is_loopback() {
-                    tracing::warn!(%address, "probes and metrics have no login, and other machines can read them");
-                }
-                tracing::info!(%address, "serving probes and metrics");
-                Some(tokio::spawn(admin.clone().serve(listener, stop.clone())))
+        let (admin, tasks, stop) = (Admin::default(), TaskTracker::new(), CancellationToken::new());
+        let address = settings.admin_listen();
+        if let Some(address) = address {
+            let listener = TcpListener::bind(address).await.map_err(|error| {
+                let message = format!("cannot listen on {address} for probes and metrics: {error}");
+                Failure::new(message).hint("choose another address with --admin-listen")
+            })?;
+            let address = listener.local_addr().map_err(Failure::new)?;
+            if !address.ip().to_canonical().is_loopback() {
+                tracing::warn!(%address, "probes and metrics have no login, and other machines can read them");
             }
-            None => None,
-        };
+            tracing::info!(%address, "serving probes and metrics");
+            tasks.spawn(admin.clone().serve(listener, stop.clone()));
+        }
         let (notifier, closing) = (Notifier::from_environment(), Closing::default());
-        Ok(Self { admin, notifier, closing, drain_delay: settings.drain_delay(), serving, stop })
+        let (drain_delay, is_serving) = (settings.drain_delay(), address.is_some());
+        Ok(Self { admin, notifier, closing, drain_delay, is_serving, tasks, stop })
     }
 
     /// Returns what counts the requests of the registry.
@@ -72,12 +72,12 @@ impl Operations {
         let health = self.admin.health().clone();
         health.check(instance).await;
         health.set_ready();
-        if self.serving.is_some() {
-            tokio::spawn(self.admin.clone().observe(instance.clone(), self.stop.clone()));
+        if self.is_serving {
+            self.tasks.spawn(self.admin.clone().observe(instance.clone(), self.stop.clone()));
         }
-        if self.serving.is_some() || self.notifier.watchdog().is_some() {
+        if self.is_serving || self.notifier.watchdog().is_some() {
             let checking = check(self.admin.clone(), self.notifier.clone(), instance.clone());
-            tokio::spawn(self.stop.clone().run_until_cancelled_owned(checking));
+            self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(checking));
         }
         self.notifier.ready();
     }
@@ -96,9 +96,8 @@ impl Operations {
     /// Closes the listener of probes and metrics, after all others.
     pub async fn close(self) {
         self.stop.cancel();
-        if let Some(serving) = self.serving {
-            let _ = tokio::time::timeout(CLOSE_TIMEOUT, serving).await;
-        }
+        self.tasks.close();
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.tasks.wait()).await;
     }
 }
 
