@@ -62,7 +62,7 @@ pub use error::Error;
 pub use fetch::{Difference, Nodes, differences};
 pub use file_blocks::FileBlock;
 pub use file_importer::{ExpectedFile, FileImporter, WrongFile};
-pub use gc::{Collected, Usage, WhenFull};
+pub use gc::{Collected, GcTotals, Usage, WhenFull};
 pub use known::Presence;
 pub use ocipfs_unixfs::{
     CborTarget, Changed, Changes, Chunker, CidPath, DagOptions, DirectorySize, Document, Edit, Edited,

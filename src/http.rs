@@ -2,14 +2,16 @@
 
 pub(crate) mod access_log;
 pub(crate) mod basic;
+pub mod closing;
 mod drain;
 mod hosts;
 pub(crate) mod htpasswd;
 pub(crate) mod listener;
+pub mod metrics;
 pub(crate) mod origin;
 mod public_url;
+pub(crate) mod reloaded;
 
 pub(crate) use drain::{DRAIN_TIMEOUT, MAX_DRAIN_BYTES, drain};
-pub(crate) use htpasswd::Stamp;
 pub use htpasswd::{Error as UsersError, Users};
 pub use public_url::{NoPublicUrl, PublicUrl};

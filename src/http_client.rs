@@ -2,18 +2,15 @@
 
 pub mod routers;
 
-use std::{sync::Once, time::Duration};
+use std::time::Duration;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_REDIRECTS: usize = 5;
 
-static PROVIDER: Once = Once::new();
-
 /// Creates a client that trusts the certificates of the system.
 pub fn new() -> reqwest::Result<reqwest::Client> {
-    // The cryptography that libp2p uses, too.
-    PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
+    ocipfs_node::install_cryptography();
     reqwest::Client::builder()
         .user_agent(concat!("ocipfs/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(CONNECT_TIMEOUT)

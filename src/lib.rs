@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! cli        flags, environment, file; one file a subcommand
+//! admin      probes and metrics of the process
 //! control    what commands ask of an instance, over its socket or in the process
 //! registry   the OCI distribution API: statuses and error codes
 //! rpc        the RPC API of Kubo, beside it
@@ -18,6 +19,7 @@
 
 #![warn(missing_docs)]
 
+pub mod admin;
 pub mod allocator;
 pub mod cli;
 pub mod content;

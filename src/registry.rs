@@ -35,8 +35,10 @@ use tracing::Level;
 use crate::{
     gateway,
     http::{
+        closing::{Closing, say_close},
         drain,
         listener::{self, Limits},
+        metrics::{HttpMetrics, measure},
         origin::RegistryPlace,
     },
     names::{
@@ -74,6 +76,10 @@ pub struct Options {
     pub access: Access,
     /// Whether the trustless gateway is served beside the registry.
     pub gateway: bool,
+    /// What counts requests.
+    pub metrics: HttpMetrics,
+    /// Told when the node drains.
+    pub closing: Closing,
 }
 
 /// Why no client may push to a registry that listens at this address; none where some may.
@@ -88,12 +94,14 @@ pub fn read_only(access: &Access, address: SocketAddr) -> Option<String> {
 pub async fn serve(
     listener: TcpListener,
     resolver: Resolver,
-    Options { access, gateway }: Options,
+    Options { access, gateway, metrics, closing }: Options,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let place = RegistryPlace::new(listener.local_addr()?, access.public_url().cloned());
     let pushes = Pushes::new(resolver.clone());
-    let app = router(Registry { resolver, pushes: pushes.clone(), access, place }, gateway);
+    let app = router(Registry { resolver, pushes: pushes.clone(), access, place }, gateway)
+        .layer(from_fn_with_state(closing, say_close))
+        .layer(from_fn_with_state(metrics, measure));
     let expiring = stop.clone().run_until_cancelled_owned(async move { pushes.expire_uploads().await });
     let expiring = tokio::spawn(expiring);
     listener::serve(listener, app, Limits::default(), stop).await;

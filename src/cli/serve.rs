@@ -1,4 +1,7 @@
+mod notify;
+mod operations;
 mod rpc;
+mod signals;
 
 use std::{
     io::{Write, stdout},
@@ -7,7 +10,7 @@ use std::{
 
 use clap::Args;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::{net::TcpListener, signal::unix};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -19,7 +22,9 @@ use crate::{
     control::{Failure, Instance, Network, Reply, Request, server::Server},
     registry::{self, Access},
 };
+use operations::Operations;
 use rpc::BoundRpc;
+use signals::{Signals, reload};
 
 /// More than all connections of clients and peers need.
 const MAX_OPEN_FILES: u64 = 1 << 16;
@@ -66,6 +71,7 @@ pub async fn run(global: &Global, serve: Serve) -> Result<(), Exit> {
             .hint("is another registry running there? choose another address with --listen")
     })?;
     let rpc = rpc::bind(&settings).await?;
+    let operations = Operations::start(&settings).await?;
     let mut shown = listener.local_addr().map_err(Failure::new)?;
     if shown.ip().is_unspecified() {
         // Nobody can pull from 0.0.0.0; from this machine, loopback is right.
@@ -79,11 +85,13 @@ pub async fn run(global: &Global, serve: Serve) -> Result<(), Exit> {
     let instance = open(options).await?;
     // Before `ready` is printed: its reader may stop the process at once.
     let mut signals = Signals::listen()?;
-    let outcome = run_in(global, &instance, &settings, (listener, access, rpc), &mut signals).await;
+    let listening = (listener, access, rpc);
+    let outcome = run_in(global, &instance, &settings, listening, (&operations, &mut signals)).await;
     tokio::select! {
         () = instance.close() => {}
         () = signals.next() => {}
     }
+    operations.close().await;
     outcome
 }
 
@@ -92,15 +100,18 @@ async fn run_in(
     instance: &Instance,
     settings: &Settings,
     (listener, access, rpc): (TcpListener, Access, Option<BoundRpc>),
-    signals: &mut Signals,
+    (operations, signals): (&Operations, &mut Signals),
 ) -> Result<(), Exit> {
     let stop = CancellationToken::new();
     let control = Server::bind(&settings.data_dir())?;
     let control = tokio::spawn(control.run(instance.clone(), stop.clone()));
     let trimming = tokio::spawn(allocator::trim(stop.clone()));
     let read_only = listener.local_addr().ok().and_then(|address| registry::read_only(&access, address));
-    let reloading = tokio::spawn(stop.clone().run_until_cancelled_owned(reload(access.clone())?));
-    let options = registry::Options { access, gateway: settings.gateway() };
+    let files = access.files().into_iter().chain(rpc.iter().flat_map(BoundRpc::files)).collect();
+    let reloading =
+        tokio::spawn(stop.clone().run_until_cancelled_owned(reload(files, operations.notifier())?));
+    let (metrics, closing) = (operations.http(), operations.closing());
+    let options = registry::Options { access, gateway: settings.gateway(), metrics, closing };
     let registry =
         tokio::spawn(registry::serve(listener, instance.resolver().clone(), options, stop.clone()));
     let rpc = rpc.map(|rpc| rpc.serve(instance, settings, stop.clone())).transpose()?;
@@ -109,9 +120,11 @@ async fn run_in(
             let _ = rpc.await;
         }
     };
+    operations.ready(instance).await;
     say_ready(global, instance, read_only).await?;
     signals.next().await;
     tracing::info!("stopping; a second signal stops at once");
+    let has_time = operations.drain(signals).await;
     stop.cancel();
     tokio::select! {
         drained = tokio::time::timeout(DRAIN, async { tokio::join!(registry, rpc, control, trimming, reloading) }) => {
@@ -120,6 +133,7 @@ async fn run_in(
             }
         }
         () = signals.next() => {}
+        () = std::future::ready(()), if !has_time => {}
     }
     instance.content().uploads().save_all().await;
     Ok(())
@@ -134,21 +148,6 @@ fn raise_open_files() {
     {
         tracing::debug!("the limit of open files stays as it is: {error}");
     }
-}
-
-/// Reads the file of users again at each SIGHUP. Without users SIGHUP ends the process, as elsewhere.
-fn reload(access: Access) -> Result<impl Future<Output = ()>, Exit> {
-    let mut hangups = match access.has_users() {
-        true => Some(listen(unix::SignalKind::hangup())?),
-        false => None,
-    };
-    Ok(async move {
-        while let Some(hangups) = &mut hangups
-            && hangups.recv().await.is_some()
-        {
-            access.reload().await;
-        }
-    })
 }
 
 /// Says what a person needs next, and why nothing can be pushed where that is so.
@@ -174,28 +173,4 @@ async fn say_ready(global: &Global, instance: &Instance, read_only: Option<Strin
         registry = status.registry,
     );
     Ok(())
-}
-
-fn listen(kind: unix::SignalKind) -> Result<unix::Signal, Failure> {
-    unix::signal(kind).map_err(|e| Failure::new(format!("no signal handler: {e}")))
-}
-
-/// SIGINT and SIGTERM, from the moment that it is made.
-struct Signals {
-    interrupt: unix::Signal,
-    terminate: unix::Signal,
-}
-
-impl Signals {
-    fn listen() -> Result<Self, Exit> {
-        let (interrupt, terminate) = (unix::SignalKind::interrupt(), unix::SignalKind::terminate());
-        Ok(Self { interrupt: listen(interrupt)?, terminate: listen(terminate)? })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
 }

@@ -6,7 +6,7 @@ mod options;
 pub mod peer_list;
 mod values;
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser};
 use ocipfs_node::{HttpEndpoint, Multiaddr};
@@ -28,6 +28,9 @@ use crate::{
     names::Prefetch,
     registry::{Access, Pull},
 };
+
+/// Longer than a probe each second takes to fail.
+const DRAIN_DELAY: Duration = Duration::from_secs(2);
 
 /// Settings as they were given; what is absent has its default.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
@@ -157,6 +160,12 @@ pub struct Settings {
     /// Directory in which clients look for the file `api` with the address of the RPC, such as ~/.ipfs; it is removed at the end [default: the node directory only]
     #[arg(long, value_name = "DIR", env = "OCIPFS_IPFS_PATH")]
     ipfs_path: Option<PathBuf>,
+    /// Address of probes (/livez, /readyz, /startupz) and metrics (/metrics), without a login, such as 127.0.0.1:5060 [default: off]
+    #[arg(long, value_name = "ADDRESS", env = "OCIPFS_ADMIN_LISTEN")]
+    admin_listen: Option<Listen>,
+    /// How long to serve new requests after SIGTERM, while /readyz says that the node stops: longer than a load balancer takes to notice [default: 2s with --admin-listen, 0s without]
+    #[arg(long, value_name = "TIME", env = "OCIPFS_DRAIN_DELAY")]
+    drain_delay: Option<Age>,
     /// Log each HTTP request: client, user, method, path, status, bytes, duration [default: false]
     #[arg(long, env = "OCIPFS_ACCESS_LOG", num_args = 0..=1, default_missing_value = "true", value_name = "true|false")]
     access_log: Option<bool>,
@@ -252,6 +261,8 @@ impl Settings {
             rpc_htpasswd: self.rpc_htpasswd.or(file.rpc_htpasswd),
             rpc_authorizations: self.rpc_authorizations.or(file.rpc_authorizations),
             ipfs_path: self.ipfs_path.or(file.ipfs_path),
+            admin_listen: self.admin_listen.or(file.admin_listen),
+            drain_delay: self.drain_delay.or(file.drain_delay),
             access_log: self.access_log.or(file.access_log),
             log_format: self.log_format.or(file.log_format),
         })
@@ -313,6 +324,17 @@ impl Settings {
     /// The directory in which clients look for the RPC.
     pub fn ipfs_path(&self) -> Option<&std::path::Path> {
         self.ipfs_path.as_deref()
+    }
+
+    /// The address of probes and metrics, if they are served.
+    pub fn admin_listen(&self) -> Option<SocketAddr> {
+        self.admin_listen.map(|listen| listen.0)
+    }
+
+    /// How long new requests are served after SIGTERM.
+    pub fn drain_delay(&self) -> Duration {
+        let default = if self.admin_listen.is_some() { DRAIN_DELAY } else { Duration::ZERO };
+        self.drain_delay.map_or(default, |delay| delay.0)
     }
 
     /// Who may push and pull.

@@ -18,6 +18,7 @@ mod marks;
 mod released;
 #[cfg(test)]
 mod tests;
+mod totals;
 
 use std::{
     sync::{
@@ -35,6 +36,8 @@ pub use collect::Collected;
 pub use gc_task::run;
 use mark::MarkTotals;
 pub use mark::Usage;
+use totals::GcCounters;
+pub use totals::GcTotals;
 
 /// Nothing was counted yet.
 const UNKNOWN: u64 = u64::MAX;
@@ -62,6 +65,7 @@ pub struct GarbageCollector {
     /// Releases content of the layers above.
     when_full: OnceLock<WhenFull>,
     wake: Notify,
+    counters: GcCounters,
     /// How often everything was counted.
     #[cfg(test)]
     marks_taken: AtomicU64,
@@ -87,6 +91,7 @@ impl GarbageCollector {
             has_released: AtomicBool::new(true),
             when_full: OnceLock::new(),
             wake: Notify::default(),
+            counters: GcCounters::default(),
             #[cfg(test)]
             marks_taken: AtomicU64::default(),
         }
@@ -134,6 +139,11 @@ impl Content {
     pub async fn usage(&self) -> Result<Usage, ContentError> {
         let gc = self.0.gc.clone();
         Ok(self.0.store.run(move |store| gc.usage(store)).await?)
+    }
+
+    /// What garbage collection did since the start.
+    pub fn gc_totals(&self) -> GcTotals {
+        self.0.gc.counters.totals()
     }
 
     /// Returns `--cache-size` and `--max-size`, in bytes.

@@ -4,16 +4,16 @@ mod table;
 
 use std::{
     collections::HashSet,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
 };
 
 use ocipfs_oci::Digest;
 use tokio::sync::Semaphore;
 
+use super::reloaded::{Reload, Reloaded};
+pub use table::Error;
 use table::UserTable;
-pub use table::{Error, Stamp};
 
 /// Logins that need no second look.
 const CACHE_ENTRIES: usize = 1_000;
@@ -23,8 +23,6 @@ const CONCURRENCY: usize = 2;
 const MAX_QUEUED: usize = 32;
 /// bcrypt does not look at what comes after, so two longer passwords would be the same.
 const MAX_PASSWORD_BYTES: usize = 72;
-/// Between two looks at the file.
-const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A user, and the hash that the password matched: good for as long as the file has both.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,20 +57,10 @@ pub enum LoginError {
 pub struct Users(Arc<UsersInner>);
 
 struct UsersInner {
-    path: PathBuf,
-    file: Mutex<UsersFile>,
+    table: Reloaded<UserTable>,
     known: Mutex<HashSet<Digest>>,
     queue: Arc<Semaphore>,
     computing: Arc<Semaphore>,
-}
-
-/// Users file as it was last read.
-struct UsersFile {
-    table: Arc<UserTable>,
-    stamp: Option<Stamp>,
-    looked: Instant,
-    /// Why its newest content is not used.
-    failing: Option<String>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -80,16 +68,14 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Users {
-    /// Reads a file.
+    /// Reads a file. It has users at first; if it loses them all later, every login fails.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let (table, stamp) = UserTable::read(path)?;
-        if table.is_empty() {
+        let table = Reloaded::read("the users", path, UserTable::read)?;
+        if table.get().is_empty() {
             return Err(Error::Empty(path.display().to_string()));
         }
-        let file = UsersFile { table: Arc::new(table), stamp, looked: Instant::now(), failing: None };
         Ok(Self(Arc::new(UsersInner {
-            path: path.into(),
-            file: Mutex::new(file),
+            table,
             known: Mutex::default(),
             queue: Arc::new(Semaphore::new(MAX_QUEUED)),
             computing: Arc::new(Semaphore::new(CONCURRENCY)),
@@ -98,49 +84,16 @@ impl Users {
 
     /// Reads the file again if it was changed; looks at most once a second.
     pub async fn refresh(&self) {
-        if locked(&self.0.file).looked.elapsed() >= RELOAD_INTERVAL {
-            self.look().await;
-        }
+        self.0.table.refresh().await;
     }
 
-    /// Reads the file again at once.
-    pub async fn reload(&self) {
-        locked(&self.0.file).stamp = None;
-        self.look().await;
-    }
-
-    async fn look(&self) {
-        let users = self.clone();
-        let _ = tokio::task::spawn_blocking(move || users.read_changed()).await;
-    }
-
-    /// Keeps the users it has where the file cannot be read: it may be half written.
-    fn read_changed(&self) {
-        let path = &self.0.path;
-        let mut file = locked(&self.0.file);
-        file.looked = Instant::now();
-        if file.stamp.is_some() && file.stamp == Stamp::of(path) {
-            return;
-        }
-        match UserTable::read(path) {
-            Ok((table, stamp)) => {
-                if *file.table != table {
-                    tracing::info!(path = %path.display(), users = table.len(), "reloaded the users");
-                }
-                (file.table, file.stamp, file.failing) = (Arc::new(table), stamp, None);
-            }
-            Err(error) => {
-                let why = error.to_string();
-                if file.failing.as_ref() != Some(&why) {
-                    tracing::warn!("cannot reload the users, the previous ones stay: {why}");
-                }
-                (file.stamp, file.failing) = (None, Some(why));
-            }
-        }
+    /// Returns the file, to be read again on SIGHUP.
+    pub(crate) fn file(&self) -> Box<dyn Reload> {
+        Box::new(self.0.table.clone())
     }
 
     fn table(&self) -> Arc<UserTable> {
-        locked(&self.0.file).table.clone()
+        self.0.table.get()
     }
 
     /// Whether a login from before is one still.
@@ -259,33 +212,17 @@ mod tests {
         let me = users.login("me", "secret").await.unwrap();
         let gone = users.login("gone", "secret").await.unwrap();
         write(&file, &[("me", "other")]);
-        users.look().await;
+        users.0.table.reload().await;
         assert_eq!(users.login("me", "secret").await, Err(LoginError::Wrong));
         assert_eq!(users.login("gone", "secret").await, Err(LoginError::Wrong));
         assert!(users.login("me", "other").await.is_ok());
         assert!(!users.still_has(&me) && !users.still_has(&gone));
         // A file that is half written changes nothing; one without users has none.
         std::fs::write(file.path(), "me:$2y$").unwrap();
-        users.reload().await;
+        users.0.table.reload().await;
         assert!(users.login("me", "other").await.is_ok());
         std::fs::write(file.path(), "").unwrap();
-        users.look().await;
+        users.0.table.reload().await;
         assert_eq!(users.login("me", "other").await, Err(LoginError::Wrong));
-    }
-
-    #[tokio::test]
-    async fn the_htpasswd_file_is_checked_once_a_second_and_reloaded_only_if_changed() {
-        let file = file(&[("me", "secret")]);
-        let users = Users::read(file.path()).unwrap();
-        write(&file, &[("you", "secret")]);
-        users.refresh().await;
-        assert!(users.table().hash("you").is_none(), "a second is not over");
-        locked(&users.0.file).looked = Instant::now().checked_sub(RELOAD_INTERVAL).unwrap();
-        users.refresh().await;
-        assert!(users.table().hash("you").is_some());
-        let before = users.table();
-        locked(&users.0.file).stamp = Stamp::of(file.path());
-        users.look().await;
-        assert!(Arc::ptr_eq(&before, &users.table()));
     }
 }

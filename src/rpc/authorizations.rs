@@ -2,23 +2,19 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    path::Path,
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use ocipfs_oci::Digest;
 use serde::Deserialize;
 
-use crate::http::Stamp;
+use crate::http::reloaded::{Reload, Reloaded};
 
 /// Every client that is known may ask for it.
 const VERSION: &str = "/api/v0/version";
 /// A longer file is not one of authorizations.
 const MAX_BYTES: u64 = 1 << 20;
-/// Between two looks at the file.
-const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why a file gives no authorizations.
 #[derive(Debug, thiserror::Error)]
@@ -67,76 +63,27 @@ struct Table(HashMap<Digest, Scope>);
 
 /// Clients and what they may do. Clones share it.
 #[derive(Clone)]
-pub struct Authorizations(Arc<File>);
-
-struct File {
-    path: PathBuf,
-    read: Mutex<Read>,
-}
-
-/// The file as it was last read.
-struct Read {
-    table: Arc<Table>,
-    stamp: Option<Stamp>,
-    looked: Instant,
-    /// Why its newest content is not used.
-    failing: Option<String>,
-}
+pub struct Authorizations(Reloaded<Table>);
 
 impl Authorizations {
     /// Reads a file.
     pub fn read(path: &Path) -> Result<Self, AuthorizationsError> {
-        let stamp = Stamp::settled(path);
-        let table = Arc::new(Table::read(path)?);
-        let read = Read { table, stamp, looked: Instant::now(), failing: None };
-        Ok(Self(Arc::new(File { path: path.into(), read: Mutex::new(read) })))
+        Reloaded::read("the authorizations of the RPC", path, Table::read).map(Self)
     }
 
     /// Reads the file again if it was changed; looks at most once a second.
     pub async fn refresh(&self) {
-        let is_due = {
-            let mut read = self.0.read.lock().unwrap_or_else(PoisonError::into_inner);
-            let is_due = read.looked.elapsed() >= RELOAD_INTERVAL;
-            read.looked = if is_due { Instant::now() } else { read.looked };
-            is_due
-        };
-        if is_due {
-            let authorizations = self.clone();
-            let _ = tokio::task::spawn_blocking(move || authorizations.read_changed()).await;
-        }
+        self.0.refresh().await;
     }
 
-    /// Keeps what it has where the file cannot be read: it may be half written.
-    fn read_changed(&self) {
-        let path = &self.0.path;
-        let mut read = self.0.read.lock().unwrap_or_else(PoisonError::into_inner);
-        if read.stamp.is_some() && read.stamp == Stamp::of(path) {
-            return;
-        }
-        let stamp = Stamp::settled(path);
-        match Table::read(path) {
-            Ok(table) => {
-                if *read.table != table {
-                    tracing::info!(path = %path.display(), clients = table.0.len(), "reloaded the authorizations of the RPC");
-                }
-                (read.table, read.stamp, read.failing) = (Arc::new(table), stamp, None);
-            }
-            Err(error) => {
-                let why = error.to_string();
-                if read.failing.as_ref() != Some(&why) {
-                    tracing::warn!(
-                        "cannot reload the authorizations of the RPC, the previous ones stay: {why}"
-                    );
-                }
-                (read.stamp, read.failing) = (None, Some(why));
-            }
-        }
+    /// Returns the file, to be read again on SIGHUP.
+    pub(crate) fn file(&self) -> Box<dyn Reload> {
+        Box::new(self.0.clone())
     }
 
     /// Whether the client that sends this `Authorization` may use a path.
     pub fn allow(&self, header: &str, path: &str) -> bool {
-        let table = self.0.read.lock().unwrap_or_else(PoisonError::into_inner).table.clone();
-        table.allows(header, path)
+        self.0.get().allows(header, path)
     }
 }
 

@@ -12,6 +12,7 @@ mod offline;
 #[path = "../peers/mod.rs"]
 mod peers;
 
+mod admin;
 mod arriving;
 mod bad_input;
 mod bundles;
@@ -59,6 +60,7 @@ fn main() {
     rustls::crypto::ring::default_provider().install_default().expect("the first provider");
     let arguments = libtest_mimic::Arguments::from_args();
     let stories = [
+        admin::trials(),
         arriving::trials(),
         bad_input::trials(),
         bundles::trials(),

@@ -162,8 +162,9 @@ impl Announcer {
 
     pub(crate) fn status(&self) -> Announcing {
         let (keys, now) = (self.keys(), Instant::now());
-        let announced = keys.states.values().filter(|state| state.announced).count();
-        let lag = keys.states.values().map(|state| state.waited(now)).max().unwrap_or_default();
+        let (announced, lag) = keys.states.values().fold((0, Duration::ZERO), |(announced, lag), state| {
+            (announced + usize::from(state.announced), lag.max(state.waited(now)))
+        });
         Announcing { announced, pending: keys.states.len() - announced, lag }
     }
 

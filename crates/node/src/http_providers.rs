@@ -7,9 +7,11 @@
 //! HttpProviders ──► link       the task of one provider
 //!                    ├─► queue  which requests run
 //!                    └─► http   one request and its answer
+//! clients    the HTTP clients that providers share
 //! endpoint   where a provider is
 //! ```
 
+mod clients;
 mod endpoint;
 mod http;
 mod link;
@@ -26,6 +28,7 @@ use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{bitswap::ClientHandle, locked};
+use clients::Clients;
 pub(crate) use endpoint::is_http;
 pub use endpoint::{HttpEndpoint, InvalidEndpoint};
 use link::{End, HttpLink, LinkState};
@@ -54,6 +57,7 @@ struct Shared {
     tasks: TaskTracker,
     stop: CancellationToken,
     requests: Semaphore,
+    clients: Clients,
     known: Mutex<HashMap<HttpEndpoint, Known>>,
 }
 
@@ -73,8 +77,8 @@ impl HttpProviders {
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
-        let (requests, known) = (Semaphore::new(MAX_REQUESTS), Mutex::default());
-        Self(Arc::new(Shared { client, public, tasks, stop, requests, known }))
+        let (requests, clients, known) = (Semaphore::new(MAX_REQUESTS), Clients::default(), Mutex::default());
+        Self(Arc::new(Shared { client, public, tasks, stop, requests, clients, known }))
     }
 
     /// Asks a provider that the user named, until the node stops.
@@ -115,15 +119,12 @@ impl HttpProviders {
 
     /// Asks a provider, with pauses while it fails.
     async fn ask(&self, endpoint: &HttpEndpoint, is_kept: bool) {
-        // It reads the certificates of the system.
-        let created = endpoint.clone();
-        let created = tokio::task::spawn_blocking(move || http::client(&created, !is_kept)).await;
-        let Ok(Ok(client)) = created.inspect(|client| {
-            if let Err(error) = client {
-                tracing::warn!(url = %endpoint, %error, "cannot create an HTTP client for a provider");
+        let client = match self.0.clients.client(endpoint, !is_kept).await {
+            Ok(client) => client,
+            Err(error) => {
+                tracing::warn!(url = %endpoint, error, "cannot create an HTTP client for a provider");
+                return;
             }
-        }) else {
-            return;
         };
         let (mut failures, mut pause) = (0, MIN_PAUSE);
         loop {

@@ -20,6 +20,7 @@ mod behaviour;
 mod block_fetcher;
 mod circuits;
 mod command;
+mod cryptography;
 pub mod database;
 mod error;
 mod handshakes;
@@ -49,6 +50,7 @@ pub use announcer::Announcing;
 pub use bitswap::{BlockMemory, Blocks, FetchedBlock, Traffic};
 pub use block_fetcher::BlockFetcher;
 pub use circuits::Route;
+pub use cryptography::install_cryptography;
 pub use error::{
     AdminError, ConnectError, DnsFailure, FetchError, KeyError, KeyFileCause, KeyFileError, NoPeerId,
     RecordError, ResolveError, StartError, Stopped,

@@ -169,6 +169,14 @@ impl Node {
         self.online().map(|online| online.peers.clock_difference()).unwrap_or_default()
     }
 
+    /// Waits until the swarm's task has answered. Returns whether it still runs; a node without a swarm has none to ask.
+    pub async fn answers(&self) -> bool {
+        match self.online() {
+            Some(online) => online.ipfs.listening_addresses().await.is_ok(),
+            None => true,
+        }
+    }
+
     /// Returns the number of HTTP providers that are asked for blocks.
     pub fn http_providers(&self) -> usize {
         self.online().and_then(|online| online.http.as_ref()).map_or(0, HttpProviders::count)

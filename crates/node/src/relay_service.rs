@@ -13,11 +13,12 @@
 
 mod circuit;
 mod limits;
+mod requests;
 mod wire;
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -28,17 +29,16 @@ use libp2p::{
     relay::{HOP_PROTOCOL_NAME, STOP_PROTOCOL_NAME},
 };
 use libp2p_stream::{Control, IncomingStreams};
-use tokio::{sync::Semaphore, task::JoinSet};
+use tokio::task::JoinSet;
 
 use crate::{Options, address, locked, peers::Peers};
-use limits::Places;
+use limits::{Opened, Places};
+use requests::Requests;
 use wire::{HopRequest, Limit, Status};
 
 const RESERVATION: Duration = Duration::from_secs(60 * 60);
 /// How long a peer has for each step before bytes are relayed.
 const STEP_TIMEOUT: Duration = Duration::from_secs(15);
-/// Requests that are being answered; circuits that are open do not count.
-const MAX_REQUESTS: usize = 64;
 /// Addresses told to the holder of a reservation.
 const MAX_ADDRESSES: usize = 8;
 /// What a stranger may send through a circuit, in each direction, and how long: as Kubo's relays.
@@ -134,11 +134,11 @@ pub(crate) fn start(
 impl Relay {
     async fn run(self: Arc<Self>, mut requests: IncomingStreams) {
         let mut running = JoinSet::new();
-        let places = Arc::new(Semaphore::new(MAX_REQUESTS));
+        let places = Requests::default();
         while let Some((peer, stream)) = requests.next().await {
             while running.try_join_next().is_some() {}
             // Beyond that the stream is closed, and the peer tries again later.
-            let Ok(place) = places.clone().try_acquire_owned() else { continue };
+            let Some(place) = places.begin(peer) else { continue };
             let relay = self.clone();
             running.spawn(async move {
                 let circuit = match relay.answer(peer, stream).await {
@@ -176,7 +176,8 @@ impl Relay {
             Some(address) => {
                 let network = address::ip(&address);
                 let unlimited = self.policy.is_unlimited(&peer);
-                match locked(&self.places).reserve(peer, network, unlimited, Instant::now() + RESERVATION) {
+                let now = Instant::now();
+                match self.places(now).reserve(peer, network, unlimited, now + RESERVATION) {
                     true => Status::Ok,
                     false => Status::LimitExceeded,
                 }
@@ -226,35 +227,42 @@ impl Relay {
         opened.map(|stream| (stream, place)).ok_or(Status::ConnectionFailed)
     }
 
+    /// Returns the places, without the reservations of peers that are gone.
+    fn places(&self, now: Instant) -> MutexGuard<'_, Places> {
+        let mut places = locked(&self.places);
+        places.forget_gone(now, |peer| self.peers.direct_address(peer).is_some());
+        places
+    }
+
     fn take_place(
         self: &Arc<Self>,
         source: PeerId,
         destination: PeerId,
         unlimited: bool,
     ) -> Result<CircuitPlace, Status> {
-        let mut places = locked(&self.places);
+        let now = Instant::now();
         // Only a peer that is connected now can be reached; asking for a stream would dial it otherwise.
-        let connected = self.peers.direct_address(&destination).is_some();
-        if !connected || !places.is_reserved(&destination, Instant::now()) {
+        let mut places = self.places(now);
+        if !places.is_reserved(&destination, now) {
             return Err(Status::NoReservation);
         }
-        match places.open(source, unlimited) {
-            true => Ok(CircuitPlace { relay: self.clone(), source, unlimited }),
-            false => Err(Status::LimitExceeded),
-        }
+        let address = self.peers.direct_address(&source).and_then(|address| address::ip(&address));
+        let is_named = self.policy.is_unlimited(&source);
+        let number = places.open(Opened { source, address, is_named, unlimited });
+        let number = number.ok_or(Status::LimitExceeded)?;
+        Ok(CircuitPlace { relay: self.clone(), number })
     }
 }
 
 /// A circuit counts as open until this is dropped.
 struct CircuitPlace {
     relay: Arc<Relay>,
-    source: PeerId,
-    unlimited: bool,
+    number: u64,
 }
 
 impl Drop for CircuitPlace {
     fn drop(&mut self) {
-        locked(&self.relay.places).close(&self.source, self.unlimited);
+        locked(&self.relay.places).close(self.number);
     }
 }
 

@@ -31,6 +31,7 @@ use values::{PutError, Values};
 use crate::{address::is_local, locked};
 
 mod clock;
+mod compact;
 mod disk;
 pub(crate) mod ipns;
 mod keeper;
@@ -204,7 +205,7 @@ impl RecordStore for Store {
     }
 
     fn provided(&self) -> Self::ProvidedIter<'_> {
-        let own = self.lock().providers.own().cloned().map(Cow::Owned).collect::<Vec<_>>();
+        let own = self.lock().providers.own().map(Cow::Owned).collect::<Vec<_>>();
         own.into_iter()
     }
 

@@ -11,7 +11,7 @@ use crate::{
         settings::{Settings, usage},
     },
     control::{Failure, Instance},
-    http::Users,
+    http::{Users, reloaded::Reload},
     rpc::{self, ApiFile, Authorizations},
 };
 
@@ -62,6 +62,12 @@ pub async fn bind(settings: &Settings) -> Result<Option<BoundRpc>, Exit> {
 }
 
 impl BoundRpc {
+    /// Returns the files that are read again on SIGHUP.
+    pub fn files(&self) -> Vec<Box<dyn Reload>> {
+        let users = self.users.iter().map(Users::file);
+        users.chain(self.authorizations.iter().map(Authorizations::file)).collect()
+    }
+
     /// Serves the RPC until `stop`. Its files `api` go with the task.
     pub fn serve(
         self,

@@ -19,6 +19,8 @@ fn the_config_file_has_the_names_of_the_flags_and_rejects_others() {
         peer = "/ip4/127.0.0.1/tcp/1"
         log-format = "json"
         access-log = true
+        admin-listen = "localhost:5060"
+        drain-delay = "500ms"
         find-timeout = "3s"
         profile = "legacy"
         dns-resolver = ["127.0.0.1", "[::1]:5353"]
@@ -60,6 +62,10 @@ fn the_config_file_has_the_names_of_the_flags_and_rejects_others() {
     assert_eq!(bootstrap(settings.bootstrap.as_deref(), false).unwrap(), Bootstrap::None);
     assert_eq!((settings.peer.as_ref().unwrap().len(), settings.log_format()), (1, LogFormat::Json));
     assert!(settings.access_log() && settings.swarm_admin.is_some() && settings.mdns == Some(false));
+    assert_eq!(settings.admin_listen(), "127.0.0.1:5060".parse().ok());
+    assert_eq!(settings.drain_delay().as_millis(), 500);
+    let default = |text| file(text).unwrap().drain_delay().as_secs();
+    assert_eq!((default(""), default("admin-listen = \":5060\"")), (0, 2));
     assert!(file("find-timeout = \"soon\"").is_err());
     assert!(file("profile = \"v9\"").is_err());
 }

@@ -121,6 +121,7 @@ impl GarbageCollector {
         collected = collected + self.collect_lot(store, lot, dry)?;
         // What is kept is known better now.
         if !dry {
+            self.counters.collected(collected.bytes);
             self.mark_all(store)?;
         }
         Ok(collected)

@@ -73,6 +73,7 @@ impl GarbageCollector {
             Ok(freed < enough)
         })?;
         self.forget_counted();
+        self.counters.evicted(freed);
         tracing::debug!(over, freed, "evicted cached content");
         Ok(())
     }

@@ -31,13 +31,15 @@ impl GarbageCollector {
         let _turn = locked(&self.turn);
         let _guard = store.gc_guard();
         let marks = self.mark_all(store)?.marks;
-        let mut free = Vec::new();
+        let (mut free, mut files) = (Vec::new(), Vec::new());
         for root in roots {
             if marks.class(root)? == RetentionClass::default() {
                 free.push(*root);
+                files.extend(store.file(root)?);
             }
         }
         self.remove_unreferenced_roots(store, &free)?;
+        self.counters.collected(removed(store, files)?.bytes);
         self.forget_counted();
         self.collect_unreferenced_later();
         Ok(())
@@ -75,6 +77,7 @@ impl GarbageCollector {
         }
         let gone: HashSet<Cid> = self.remove_unreferenced_roots(store, &free)?.into_iter().collect();
         let collected = removed(store, files)? + remove_parts(store, &free)?;
+        self.counters.collected(collected.bytes);
         self.forget_counted();
         let is_here = free.iter().map(|root| {
             Ok(store.partial_id(root)?.is_some() || !gone.contains(root) && store.file(root)?.is_some())

@@ -2,16 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    fs::Metadata,
     hash::{BuildHasher, RandomState},
-    os::unix::fs::MetadataExt,
     path::Path,
     sync::LazyLock,
-    time::{SystemTime, UNIX_EPOCH},
 };
-
-/// A file that was changed so few seconds ago may change again without a change of its times.
-const UNSETTLED_SECONDS: i64 = 2;
 
 /// Why a file gives no users.
 #[derive(Debug, thiserror::Error)]
@@ -41,37 +35,9 @@ pub enum Error {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct UserTable(BTreeMap<String, String>);
 
-/// By what a file differs from its other versions: inode, length, and when it was changed.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Stamp(u64, u64, i64, i64);
-
-impl Stamp {
-    /// The stamp of a file that is there.
-    pub fn of(path: &Path) -> Option<Self> {
-        std::fs::metadata(path).ok().map(|metadata| Self::from(&metadata))
-    }
-
-    /// The stamp of a file that does not change without another one.
-    pub fn settled(path: &Path) -> Option<Self> {
-        Self::of(path).filter(Self::is_settled)
-    }
-
-    fn is_settled(&self) -> bool {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
-        now.saturating_sub(self.2) >= UNSETTLED_SECONDS
-    }
-}
-
-impl From<&Metadata> for Stamp {
-    fn from(metadata: &Metadata) -> Self {
-        Self(metadata.ino(), metadata.len(), metadata.ctime(), metadata.ctime_nsec())
-    }
-}
-
 impl UserTable {
-    /// Reads a file, and its stamp unless it may change without another.
-    pub fn read(path: &Path) -> Result<(Self, Option<Stamp>), Error> {
-        let stamp = Stamp::settled(path);
+    /// Reads a file.
+    pub fn read(path: &Path) -> Result<Self, Error> {
         let name = path.display().to_string();
         let text = std::fs::read_to_string(path).map_err(|why| Error::Read { path: name.clone(), why })?;
         let mut hashes = BTreeMap::new();
@@ -83,15 +49,11 @@ impl UserTable {
             let (user, hash) = user.ok_or(Error::Line { path: name.clone(), line: n + 1 })?;
             hashes.insert(user.to_string(), hash.to_string());
         }
-        Ok((Self(hashes), stamp))
+        Ok(Self(hashes))
     }
 
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
-    }
-
-    pub fn len(&self) -> usize {
-        self.0.len()
     }
 
     pub fn hash(&self, user: &str) -> Option<&String> {
@@ -133,7 +95,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let line = |user: &str, cost| format!("{user}:{}\n", bcrypt::hash("secret", cost).unwrap());
         std::fs::write(file.path(), format!("# users\n\n{}{}", line("me", 4), line("you", 5))).unwrap();
-        let table = UserTable::read(file.path()).unwrap().0;
+        let table = UserTable::read(file.path()).unwrap();
         let decoys: Vec<&String> = (0..100).filter_map(|n| table.decoy(&format!("user{n}"))).collect();
         for cost in ["$04$", "$05$"] {
             assert!(decoys.iter().any(|hash| hash.contains(cost)), "{cost}");

@@ -2,7 +2,7 @@
 //! entries.
 
 use ocipfs_oci::{Descriptor, Digest, Name, Tag};
-use redb::{TableDefinition, Value};
+use redb::{ReadableTableMetadata, TableDefinition, Value};
 
 use super::{
     Pushed, Repositories, RepositoryBlob,
@@ -90,6 +90,11 @@ impl Repositories {
     /// When a tag was pushed, in seconds since 1970.
     pub fn tagged_at(&self, name: &Name, tag: &Tag, digest: &Digest) -> Result<Option<u64>, StoreError> {
         self.row(TAGS_OF, &key(&[name.as_str(), &digest.to_string(), tag.as_str()]), Ok)
+    }
+
+    /// How many repositories there are, without a walk.
+    pub fn count(&self) -> Result<u64, StoreError> {
+        self.0.database.read(|read| Ok(open(read, REPOSITORIES)?.map_or(Ok(0), |table| table.len())?))
     }
 
     /// Whether there is a repository of this name.

@@ -63,6 +63,7 @@ fn push_and_delete_change_a_single_repository() {
         repositories.edit(move |edit| edit.put_manifest(&name, &pushed(2, None), &[], None, &[])).unwrap();
     }
     assert_eq!(repositories.names("", 9).unwrap(), [a.clone(), b.clone()]);
+    assert_eq!(repositories.count().unwrap(), 2);
     assert_eq!(repositories.names("a", 9).unwrap(), std::slice::from_ref(&b));
     let delete = a.clone();
     assert!(repositories.edit(move |edit| edit.remove_manifest(&delete, &blob(2).digest)).unwrap());

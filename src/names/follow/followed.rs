@@ -13,6 +13,7 @@ mod summary;
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use ocipfs_node::{Cid, IpnsName, Node};
@@ -62,6 +63,8 @@ struct FollowedState {
     stale: HashSet<Name>,
     /// When a root of each could not be had.
     last_failure: HashMap<IpnsName, Instant>,
+    /// Since when the newest root of each has been known and not fetched.
+    behind: HashMap<IpnsName, Instant>,
 }
 
 /// Part of a name's newest root that is not fetched yet.
@@ -194,6 +197,20 @@ impl Followed {
         self.lock().fetching.insert(*name, fetching);
     }
 
+    /// Notes whether the newest known root of a name is still to be fetched.
+    pub fn set_behind(&self, name: &IpnsName, is_behind: bool) {
+        let behind = &mut self.lock().behind;
+        match is_behind {
+            true => drop(behind.entry(*name).or_insert_with(Instant::now)),
+            false => drop(behind.remove(name)),
+        }
+    }
+
+    /// Returns how long the newest root has been known and not fetched, of the name that is furthest behind.
+    pub fn lag(&self) -> Duration {
+        self.lock().behind.values().map(Instant::elapsed).max().unwrap_or_default()
+    }
+
     async fn read_rows<T: Send + 'static>(
         &self,
         content: &Content,
@@ -323,6 +340,7 @@ impl Followed {
                 let mut state = self.lock();
                 state.fetching.remove(&name);
                 state.last_failure.remove(&name);
+                state.behind.remove(&name);
                 state.older.retain(|(of, _), _| *of != name);
             }
         }

@@ -124,6 +124,7 @@ pub async fn read_indexes(resolver: &Resolver, name: &IpnsName) {
 async fn fetch_newest_root(resolver: &Resolver, name: &IpnsName, policy: Prefetch) -> bool {
     let followed = resolver.followed();
     let Some(record) = resolver.content().node().followed_record(name) else { return true };
+    followed.set_behind(name, true);
     let root = match followed.target(resolver.content(), name).await {
         Some(root) => root,
         // What leads to no content now may lead to some later.
@@ -144,6 +145,7 @@ async fn fetch_newest_root(resolver: &Resolver, name: &IpnsName, policy: Prefetc
         tracing::debug!(%name, %root, why, "prefetch of a followed name is incomplete, will try again");
     }
     let is_whole = why.is_none();
+    followed.set_behind(name, !is_whole);
     followed.set_fetch_progress(
         name,
         FetchProgress { root: *root.root(), sequence: record.sequence, missing, why },

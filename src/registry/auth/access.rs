@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     gateway::Visibility,
-    http::{PublicUrl, Users, basic, htpasswd::LoginError, origin::RegistryPlace},
+    http::{PublicUrl, Users, basic, htpasswd::LoginError, origin::RegistryPlace, reloaded::Reload},
     registry::{endpoint::Endpoint, error::ApiError},
 };
 
@@ -72,11 +72,9 @@ impl Access {
         self.users.as_ref()
     }
 
-    /// Reads the file of users again, if there is one.
-    pub async fn reload(&self) {
-        if let Some((users, _)) = &self.users {
-            users.reload().await;
-        }
+    /// Returns the files that are read again on SIGHUP.
+    pub(crate) fn files(&self) -> Vec<Box<dyn Reload>> {
+        self.users.iter().map(|(users, _)| users.file()).collect()
     }
 
     /// Whether there are users.

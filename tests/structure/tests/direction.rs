@@ -12,6 +12,7 @@ use ocipfs_structure::Crate;
 /// The rooms of `src`, from the top: a room imports from those below it. Rooms of one line do not know each other.
 const LAYERS: &[&[&str]] = &[
     &["cli"],
+    &["admin"],
     &["control", "registry", "rpc"],
     &["http"],
     &["gateway", "names"],

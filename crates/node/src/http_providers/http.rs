@@ -1,39 +1,19 @@
 //! Requests for single blocks, as the trustless gateway specifies them, and what their answers mean.
 //! <https://specs.ipfs.tech/http-gateways/trustless-gateway/>
 
-use std::{
-    io,
-    net::SocketAddr,
-    sync::{Arc, Once},
-    time::Duration,
-};
+use std::time::Duration;
 
 use reqwest::{
     Client, Response, StatusCode,
-    dns::{Addrs, Name, Resolve, Resolving},
     header::{ACCEPT, CACHE_CONTROL, RETRY_AFTER},
-    redirect::Policy,
 };
 
 use super::{endpoint::HttpEndpoint, queue::HttpRequest};
-use crate::{
-    address::is_private,
-    bitswap::{ProviderAnswers, ReceiveError, wire::Kind},
-};
+use crate::bitswap::{ProviderAnswers, ReceiveError, wire::Kind};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a provider may take to find a block, and to send the next bytes of it.
-const READ_TIMEOUT: Duration = Duration::from_secs(10);
-/// Idle connections are closed before most servers do it.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Bytes that one HTTP/2 connection may hold unread, as for QUIC: 80 MB/s at a round trip of 50 ms.
-const HTTP2_WINDOW: u32 = 4 << 20;
-const HTTP2_STREAM_WINDOW: u32 = 2 << 20;
 const RAW: &str = "application/vnd.ipld.raw";
 /// A provider answers from what it has: a gateway that would search the block elsewhere answers 412.
 const ONLY_IF_CACHED: &str = "only-if-cached";
-
-static CRYPTOGRAPHY: Once = Once::new();
 
 /// The outcome of a request.
 #[derive(Debug)]
@@ -49,43 +29,6 @@ pub enum Outcome {
     Failed(String),
     /// The provider sent other bytes than the block.
     Wrong,
-}
-
-/// Creates a client for one provider. That of a record neither uses a proxy nor resolves names to private addresses.
-pub fn client(endpoint: &HttpEndpoint, is_from_record: bool) -> reqwest::Result<Client> {
-    // The cryptography that libp2p uses, too.
-    CRYPTOGRAPHY.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
-    let mut builder = Client::builder()
-        .user_agent(concat!("ocipfs/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(CONNECT_TIMEOUT)
-        .read_timeout(READ_TIMEOUT)
-        .pool_idle_timeout(IDLE_TIMEOUT)
-        .http2_initial_connection_window_size(HTTP2_WINDOW)
-        .http2_initial_stream_window_size(HTTP2_STREAM_WINDOW)
-        .redirect(Policy::none());
-    if is_from_record {
-        builder = builder.no_proxy().dns_resolver(Arc::new(PublicAddresses));
-    }
-    if let Some((name, at)) = endpoint.pinned() {
-        builder = builder.resolve(name, at);
-    }
-    builder.build()
-}
-
-/// Resolves names with the system's resolver, and leaves out private addresses.
-struct PublicAddresses;
-
-impl Resolve for PublicAddresses {
-    fn resolve(&self, name: Name) -> Resolving {
-        Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let public: Vec<SocketAddr> = found.filter(|at| !is_private(at.ip().to_canonical())).collect();
-            match public.is_empty() {
-                true => Err(io::Error::other("the name has no public address").into()),
-                false => Ok(Box::new(public.into_iter()) as Addrs),
-            }
-        })
-    }
 }
 
 /// Performs a request and passes the block or its presence on to Bitswap.

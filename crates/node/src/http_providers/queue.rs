@@ -103,8 +103,13 @@ impl RequestQueue {
 
     /// Records that the provider is busy: fewer requests run at once. The request runs again.
     pub fn refused(&mut self, request: HttpRequest) {
-        self.ended(&request);
         self.limit = (self.limit / 2).max(1);
+        self.put_back(request);
+    }
+
+    /// Has a request run again, as if it had not run.
+    pub fn put_back(&mut self, request: HttpRequest) {
+        self.ended(&request);
         self.again(request);
     }
 

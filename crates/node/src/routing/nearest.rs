@@ -9,6 +9,8 @@ use libp2p::{
     kad::{KBucketDistance, KBucketKey, RecordKey},
 };
 
+use super::compact::CompactBytes;
+
 /// Keys swept while the swarm waits.
 const SWEEP_BATCH: usize = 1024;
 
@@ -41,7 +43,7 @@ pub struct Capacity {
 pub struct Nearest<R> {
     me: KBucketKey<PeerId>,
     capacity: Capacity,
-    rows: BTreeMap<KBucketDistance, (RecordKey, R)>,
+    rows: BTreeMap<KBucketDistance, (CompactBytes, R)>,
     bytes: usize,
     changes: RankedChanges,
 }
@@ -65,8 +67,8 @@ impl<R: RankedRow> Nearest<R> {
         self.rows.get(&self.distance(key)).map(|(_, row)| row)
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &(RecordKey, R)> {
-        self.rows.values()
+    pub fn iter(&self) -> impl Iterator<Item = (RecordKey, &R)> {
+        self.rows.values().map(|(key, row)| (key.to_key(), row))
     }
 
     /// Stores `row` under `key`. Returns false if the table is full of nearer keys.
@@ -77,7 +79,8 @@ impl<R: RankedRow> Nearest<R> {
             return false;
         }
         self.bytes += row.weight();
-        self.changes.add(key.clone());
+        let key = CompactBytes::from(&key);
+        self.changes.add_compact(key.clone());
         if let Some((_, old)) = self.rows.insert(at, (key, row)) {
             self.bytes -= old.weight();
         }
@@ -91,7 +94,7 @@ impl<R: RankedRow> Nearest<R> {
     pub fn drop_farthest(&mut self) -> bool {
         let Some((_, (key, row))) = self.rows.pop_last() else { return false };
         self.bytes -= row.weight();
-        self.changes.add(key);
+        self.changes.add_compact(key);
         true
     }
 
@@ -99,7 +102,7 @@ impl<R: RankedRow> Nearest<R> {
     pub fn remove(&mut self, key: &RecordKey) -> Option<R> {
         let (key, row) = self.rows.remove(&self.distance(key))?;
         self.bytes -= row.weight();
-        self.changes.add(key);
+        self.changes.add_compact(key);
         Some(row)
     }
 
@@ -112,7 +115,7 @@ impl<R: RankedRow> Nearest<R> {
             let left = row.expire(now);
             self.bytes -= before - row.weight();
             if left != Remaining::All {
-                self.changes.add(key.clone());
+                self.changes.add_compact(key.clone());
             }
             if left == Remaining::Nothing {
                 self.bytes -= row.weight();
@@ -132,12 +135,16 @@ impl<R: RankedRow> Nearest<R> {
 
 /// Keys to write to the file. It may miss some of a flood, since everything in it expires.
 pub struct RankedChanges {
-    keys: HashSet<RecordKey>,
+    keys: HashSet<CompactBytes>,
     max: usize,
 }
 
 impl RankedChanges {
     pub fn add(&mut self, key: RecordKey) {
+        self.add_compact((&key).into());
+    }
+
+    fn add_compact(&mut self, key: CompactBytes) {
         if self.keys.len() < self.max {
             self.keys.insert(key);
         }
@@ -146,13 +153,13 @@ impl RankedChanges {
     /// Records that a key was read from the file; it need not be written if all its records were accepted.
     pub fn restored(&mut self, key: RecordKey, whole: bool) {
         match whole {
-            true => drop(self.keys.remove(&key)),
+            true => drop(self.keys.remove(&CompactBytes::from(&key))),
             false => self.add(key),
         }
     }
 
     pub fn drain(&mut self) -> Vec<RecordKey> {
-        std::mem::take(&mut self.keys).into_iter().collect()
+        std::mem::take(&mut self.keys).iter().map(CompactBytes::to_key).collect()
     }
 }
 
@@ -185,7 +192,7 @@ mod tests {
         assert!(kept >= 10);
         let mut all: Vec<_> = (0..100).map(key).collect();
         all.sort_by_key(|key| table.distance(key));
-        let rows: Vec<_> = table.iter().map(|(key, _)| key.clone()).collect();
+        let rows: Vec<_> = table.iter().map(|(key, _)| key).collect();
         assert_eq!(rows, all[..10]);
         assert!(!table.put(all[50].clone(), 1), "farther than all");
     }
@@ -197,7 +204,7 @@ mod tests {
             table.put(key(n), 10);
         }
         assert_eq!((table.iter().count(), table.bytes), (5, 50));
-        let near = table.iter().next().unwrap().0.clone();
+        let near = table.iter().next().unwrap().0;
         assert!(table.put(near.clone(), 30), "in place of the lighter one");
         assert_eq!((table.iter().count(), table.bytes), (3, 50));
         table.remove(&near);
@@ -214,7 +221,7 @@ mod tests {
         }
         let mut changed = table.changes().drain();
         changed.sort_by_key(RecordKey::to_vec);
-        let kept = table.iter().next().unwrap().0.clone();
+        let kept = table.iter().next().unwrap().0;
         assert!(changed.contains(&kept));
         assert!(table.changes().drain().is_empty());
     }

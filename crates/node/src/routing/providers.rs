@@ -1,9 +1,11 @@
+mod addresses;
 mod known;
+mod own;
+mod row;
 
 use std::{
     collections::{HashMap, HashSet},
     net::IpAddr,
-    sync::Arc,
     time::Instant,
 };
 
@@ -15,10 +17,15 @@ use libp2p::{
     },
 };
 
-use self::known::{KnownProvider, KnownProviders};
+use self::{
+    known::KnownProviders,
+    own::OwnRecords,
+    row::{Provider, Row},
+};
 use super::{
     RECORD_LIFETIME,
-    nearest::{Capacity, Nearest, RankedChanges, RankedRow, Remaining},
+    clock::Seconds,
+    nearest::{Capacity, Nearest, RankedChanges},
 };
 
 const CAPACITY: Capacity = Capacity { keys: 1 << 15, bytes: 12 << 20 };
@@ -30,31 +37,6 @@ const MAX_KEY_BYTES: usize = 80;
 const MAX_ADDRESSES_PER_PROVIDER: usize = 16;
 /// A reply with all providers of a key must not exceed the 16 KiB that Kademlia reads.
 const MAX_ADDRESS_BYTES: usize = 512;
-/// Bytes of a key besides its providers, with some for the allocator.
-const ROW_OVERHEAD: usize = 200;
-
-/// A record of another peer.
-struct Provider {
-    provider: Arc<KnownProvider>,
-    expires: Instant,
-}
-
-impl RankedRow for Vec<Provider> {
-    fn weight(&self) -> usize {
-        ROW_OVERHEAD + self.len() * size_of::<Provider>()
-    }
-
-    fn expire(&mut self, now: Instant) -> Remaining {
-        let before = self.len();
-        self.retain(|known| known.expires > now);
-        match self.len() {
-            0 => Remaining::Nothing,
-            left if left == before => Remaining::All,
-            _ => Remaining::Some,
-        }
-    }
-}
-
 /// The sender of a record, as far as its admission depends on it.
 pub struct SenderInfo<P> {
     /// The network that its connection comes from.
@@ -66,8 +48,8 @@ pub struct SenderInfo<P> {
 /// The provider records. Those of this node are stored apart, so that others cannot evict them.
 pub struct Providers {
     me: PeerId,
-    own: HashMap<RecordKey, ProviderRecord>,
-    foreign: Nearest<Vec<Provider>>,
+    own: OwnRecords,
+    foreign: Nearest<Row>,
     known: KnownProviders,
 }
 
@@ -75,7 +57,7 @@ impl Providers {
     pub fn new(me: PeerId) -> Self {
         Self {
             me,
-            own: HashMap::new(),
+            own: OwnRecords::new(me),
             foreign: Nearest::new(me, CAPACITY),
             known: KnownProviders::default(),
         }
@@ -93,15 +75,15 @@ impl Providers {
         sender: SenderInfo<impl Fn(&PeerId) -> bool>,
     ) -> Result<()> {
         if record.provider == self.me {
-            self.own.insert(record.key.clone(), record);
+            self.own.add(record);
             return Ok(());
         }
         let ProviderRecord { key, provider, expires, addresses } = bounded(record, now)?;
         let provider = self.known.share(provider, addresses, sender.network);
-        let new_provider = Provider { provider, expires: expires.unwrap_or(now + RECORD_LIFETIME) };
-        let mut providers = self.foreign.remove(&key).unwrap_or_default();
-        let admitted = admit(&mut providers, new_provider, now, sender.is_preferred);
-        self.foreign.put(key.clone(), providers);
+        let expires = Seconds::of(expires.unwrap_or(now + RECORD_LIFETIME));
+        let mut providers = self.foreign.remove(&key).map(Row::into_vec).unwrap_or_default();
+        let admitted = admit(&mut providers, Provider { provider, expires }, now, sender.is_preferred);
+        self.foreign.put(key.clone(), providers.into());
         while self.known.bytes() > MAX_KNOWN_BYTES && self.foreign.drop_farthest() {}
         match admitted && self.foreign.get(&key).is_some() {
             true => Ok(()),
@@ -112,26 +94,28 @@ impl Providers {
     pub fn remove(&mut self, key: &RecordKey, provider: &PeerId) {
         if *provider == self.me {
             self.own.remove(key);
-        } else if let Some(mut providers) = self.foreign.remove(key) {
-            providers.retain(|known| known.provider.peer != *provider);
+        } else if let Some(mut providers) = self.foreign.remove(key).map(Row::into_vec) {
+            providers.retain(|known| !known.provider.is(provider));
             if !providers.is_empty() {
-                self.foreign.put(key.clone(), providers);
+                self.foreign.put(key.clone(), providers.into());
             }
         }
     }
 
     pub fn get(&self, key: &RecordKey, now: Instant) -> Vec<ProviderRecord> {
-        self.own.get(key).cloned().into_iter().chain(self.foreign(key, now)).collect()
+        self.own.get(key).into_iter().chain(self.foreign(key, now)).collect()
     }
 
     /// Returns the records of other peers, which are also those of the file: own ones are announced again.
     pub fn foreign(&self, key: &RecordKey, now: Instant) -> impl Iterator<Item = ProviderRecord> {
-        let records = self.foreign.get(key).into_iter().flatten().filter(move |known| known.expires > now);
-        records.map(|Provider { provider, expires }| ProviderRecord {
-            key: key.clone(),
-            provider: provider.peer,
-            expires: Some(*expires),
-            addresses: provider.addresses(),
+        let records = self.foreign.get(key).map(Row::as_slice).unwrap_or_default();
+        records.iter().filter(move |known| !known.is_expired(now)).filter_map(|known| {
+            Some(ProviderRecord {
+                key: key.clone(),
+                provider: known.provider.peer()?,
+                expires: Some(known.expires.instant()),
+                addresses: known.provider.addresses(),
+            })
         })
     }
 
@@ -146,8 +130,8 @@ impl Providers {
     }
 
     /// Returns the provider records of this node.
-    pub fn own(&self) -> impl Iterator<Item = &ProviderRecord> {
-        self.own.values()
+    pub fn own(&self) -> impl Iterator<Item = ProviderRecord> {
+        self.own.iter()
     }
 }
 
@@ -181,25 +165,25 @@ fn admit(
     now: Instant,
     is_preferred: impl Fn(&PeerId) -> bool,
 ) -> bool {
-    providers.retain(|known| known.expires > now);
-    let (peer, network) = (new_provider.provider.peer, new_provider.provider.network());
-    if let Some(known) = providers.iter_mut().find(|known| known.provider.peer == peer) {
+    providers.retain(|known| !known.is_expired(now));
+    let network = new_provider.provider.network();
+    if let Some(known) = providers.iter_mut().find(|known| known.provider.is_same(&new_provider.provider)) {
         *known = new_provider;
         return true;
     }
     if providers.len() < MAX_PROVIDERS_PER_KEY {
-        // Most keys have one provider, and a vector that grows by itself starts with space for four.
-        providers.reserve_exact(1);
         providers.push(new_provider);
         return true;
     }
     // Every node republishes within a day: Kubo after 22 hours, others after 12.
     let missed = now + RECORD_LIFETIME / 2;
     let crowded = crowded(providers, network);
+    let is_preferred = |known: &Provider| known.provider.peer().is_some_and(|peer| is_preferred(&peer));
+    let is_new_preferred = is_preferred(&new_provider);
     let is_replaceable = |known: &Provider| {
-        known.expires < missed || is_preferred(&peer) || crowded.contains(&known.provider.network())
+        known.expires.instant() < missed || is_new_preferred || crowded.contains(&known.provider.network())
     };
-    let others = providers.iter_mut().filter(|known| !is_preferred(&known.provider.peer));
+    let others = providers.iter_mut().filter(|known| !is_preferred(known));
     match others.filter(|known| is_replaceable(known)).min_by_key(|known| known.expires) {
         Some(oldest) => {
             *oldest = new_provider;
@@ -224,5 +208,7 @@ fn crowded(providers: &[Provider], network: Option<IpAddr>) -> HashSet<Option<Ip
         .collect()
 }
 
+#[cfg(test)]
+mod memory;
 #[cfg(test)]
 mod tests;

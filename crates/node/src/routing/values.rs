@@ -207,7 +207,7 @@ impl Values {
 
     pub fn iter(&self) -> impl Iterator<Item = Record> {
         let reserved = self.reserved.iter().filter_map(|(key, kept)| Some(kept.as_ref()?.record(key)));
-        self.others.iter().map(|(key, kept)| kept.record(key)).chain(reserved)
+        self.others.iter().map(|(key, kept)| kept.record(&key)).chain(reserved)
     }
 
     pub fn remove(&mut self, key: &RecordKey) {

@@ -1,0 +1,141 @@
+//! Fifty clients that pull while a node drains, or reads its files again: no pull fails.
+
+use std::{
+    fs,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::future::join_all;
+use libtest_mimic::Trial;
+use reqwest::Client;
+
+use super::Watched;
+use crate::{
+    harness::{Layer, blocking, noise, trials, until, within},
+    http::begin,
+};
+
+const CLIENTS: usize = 50;
+const LAYER_BYTES: usize = 1 << 20;
+/// How often a load balancer asks whether clients may be sent to the node.
+const PROBE_INTERVAL: Duration = Duration::from_millis(200);
+
+pub fn trials() -> Vec<Trial> {
+    trials![
+        no_pull_of_50_clients_fails_while_a_node_drains,
+        no_pull_of_50_clients_fails_while_the_users_are_reloaded,
+        a_transfer_that_stalls_does_not_hold_up_the_drain_and_new_connections_are_refused,
+    ]
+}
+
+/// What clients do together.
+#[derive(Default)]
+struct Crowd {
+    /// Whether a load balancer sends them to the node.
+    closed: AtomicBool,
+    pulls: AtomicUsize,
+}
+
+/// Pulls until the crowd is closed. Returns why pulls failed.
+async fn pull_all(crowd: Arc<Crowd>, url: String, bytes: Arc<Vec<u8>>, login: Option<&str>) -> Vec<String> {
+    let (client, mut failures) = (Client::new(), Vec::new());
+    while !crowd.closed.load(Ordering::Relaxed) {
+        let request = client.get(&url);
+        let request =
+            if let Some(password) = login { request.basic_auth("me", Some(password)) } else { request };
+        let pulled = async {
+            let response = request.send().await?.error_for_status()?;
+            response.bytes().await
+        };
+        match pulled.await {
+            Ok(pulled) if pulled[..] == bytes[..] => drop(crowd.pulls.fetch_add(1, Ordering::Relaxed)),
+            Ok(pulled) => failures.push(format!("{} bytes", pulled.len())),
+            Err(error) => failures.push(format!("{error:?}")),
+        }
+    }
+    failures
+}
+
+async fn no_pull_of_50_clients_fails_while_a_node_drains() {
+    let watched = Watched::start(&["--drain-delay", "3s"]);
+    let layer = Layer::add(&watched.node, &noise(LAYER_BYTES));
+    let (crowd, bytes) = (Arc::new(Crowd::default()), Arc::new(layer.bytes.clone()));
+    let url = watched.node.url(&layer.blob_path());
+    let clients =
+        (0..CLIENTS).map(|_| tokio::spawn(pull_all(crowd.clone(), url.clone(), bytes.clone(), None)));
+    let clients: Vec<_> = clients.collect();
+    until("all clients pull", || crowd.pulls.load(Ordering::Relaxed) >= 2 * CLIENTS).await;
+    watched.node.signal("TERM");
+    while watched.probe("/readyz").await == 200 {
+        tokio::time::sleep(PROBE_INTERVAL).await;
+    }
+    crowd.closed.store(true, Ordering::Relaxed);
+    let failures = join_all(clients).await.into_iter().flat_map(Result::unwrap).collect::<Vec<_>>();
+    assert!(failures.is_empty(), "{failures:?}");
+    assert!(!watched.node.log().contains("broken off"));
+    assert!(watched.node.ended().success());
+}
+
+fn user(name: &str) -> String {
+    format!("{name}:{}\n", bcrypt::hash("secret", 4).unwrap())
+}
+
+/// Writes a file at once: one that is half written has other users for a moment.
+fn replace(path: &Path, text: &str) {
+    let next = path.with_extension("next");
+    fs::write(&next, text).unwrap();
+    fs::rename(next, path).unwrap();
+}
+
+async fn no_pull_of_50_clients_fails_while_the_users_are_reloaded() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("users");
+    // The hash stays as it is, so that a login is computed once.
+    let mine = user("me");
+    replace(&path, &mine);
+    let watched = Watched::start(&["--htpasswd", path.to_str().unwrap(), "--pull", "users"]);
+    let layer = Layer::add(&watched.node, &noise(LAYER_BYTES));
+    let (crowd, bytes) = (Arc::new(Crowd::default()), Arc::new(layer.bytes.clone()));
+    let url = watched.node.url(&layer.blob_path());
+    // Alone: more logins than the queue of bcrypt holds would be refused as too many.
+    let first = Client::new().get(&url).basic_auth("me", Some("secret")).send().await.unwrap();
+    assert_eq!(first.status(), 200);
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        clients.push(tokio::spawn(pull_all(crowd.clone(), url.clone(), bytes.clone(), Some("secret"))));
+    }
+    for n in 0..10 {
+        let before = crowd.pulls.load(Ordering::Relaxed);
+        replace(&path, &format!("{mine}{}", user(&format!("other{n}"))));
+        watched.node.signal("HUP");
+        until("clients pull on", || crowd.pulls.load(Ordering::Relaxed) > before + CLIENTS).await;
+    }
+    crowd.closed.store(true, Ordering::Relaxed);
+    let failures = join_all(clients).await.into_iter().flat_map(Result::unwrap).collect::<Vec<_>>();
+    assert!(failures.is_empty(), "{failures:?}");
+    // The newest users are known, and those of before are not.
+    for (user, status) in [("other9", 200), ("other8", 401)] {
+        let answer = Client::new().get(&url).basic_auth(user, Some("secret")).send().await.unwrap();
+        assert_eq!(answer.status(), status, "{user}");
+    }
+    assert_eq!(watched.probe("/readyz").await, 200);
+}
+
+async fn a_transfer_that_stalls_does_not_hold_up_the_drain_and_new_connections_are_refused() {
+    let watched = Watched::start(&["--drain-delay", "500ms"]);
+    // More than the sockets between a registry and a client that does not read can hold.
+    let layer = Layer::add(&watched.node, &noise(48 << 20));
+    let _stalled = begin(watched.node.registry(), &layer.blob_path());
+    let (url, address) = (watched.node.url("/v2/"), watched.node.registry().to_owned());
+    watched.node.signal("TERM");
+    until("the listener is closed", || std::net::TcpStream::connect(&address).is_err()).await;
+    assert_eq!(watched.probe("/readyz").await, 503, "probes answer to the end");
+    assert!(reqwest::get(&url).await.is_err());
+    let ended = within(Duration::from_secs(15), blocking(move || watched.node.ended()));
+    assert!(ended.await.success());
+}
