@@ -175,7 +175,6 @@ impl Behaviour {
             .with_push_listen_addr_updates(true)
             // Configured addresses replace the listen addresses.
             .with_hide_listen_addrs(!settings.announce.is_empty());
-        let confirm = |address| ToSwarm::ExternalAddrConfirmed(address);
         let (kad, lan_kad) = kademlia::behaviours(id, &store, settings.public);
         let (fetch, pubsub) = (fetch::behaviour(), pubsub::behaviour()?);
         let data = DataProtocols { kad, lan_kad, bitswap, fetch, pubsub };
@@ -218,7 +217,7 @@ impl Behaviour {
             fetches: HashMap::new(),
             files: Files::new(settings.blocks),
             record_queue: RecordQueue::new(received),
-            queue: settings.announce.into_iter().map(confirm).collect(),
+            queue: settings.announce.into_iter().map(ToSwarm::ExternalAddrConfirmed).collect(),
         })
     }
 
