@@ -20,7 +20,7 @@ pub mod repository;
 
 use ocipfs_oci::{Digest, MediaType};
 
-pub use cache::Cache;
+pub(crate) use cache::Cache;
 pub use document::Document;
 pub use referrer::Referrer;
 

@@ -83,7 +83,7 @@ async fn an_image_is_pulled_by_digest_alone_and_again_after_its_source_is_gone()
     let third = reader(&first);
     connected(&third).await;
     pulled(&third, "some/name", &image).await;
-    // The configuration is no manifest.
+    // The configuration is not a manifest.
     let config = Digest::sha256_of(&image.config).to_string();
     assert_eq!(manifest(&third, "GET", "some/name", &config).await.status, 404);
 }

@@ -183,7 +183,6 @@ impl Behaviour {
             .with_push_listen_addr_updates(true)
             // Configured addresses replace the listen addresses.
             .with_hide_listen_addrs(!settings.announce.is_empty());
-        let confirm = |address| ToSwarm::ExternalAddrConfirmed(address);
         let (kad, lan_kad) = kademlia::behaviours(id, &store, settings.public);
         let (fetch, pubsub) = (fetch::behaviour(), pubsub::behaviour()?);
         let members = settings.members.as_ref().map(|_| members::behaviour()).into();
@@ -227,8 +226,14 @@ impl Behaviour {
             fetches: HashMap::new(),
             files: Files::new(settings.blocks),
             record_queue: RecordQueue::new(received),
+<<<<<<< HEAD
             membership: Membership::new(settings.members),
             queue: settings.announce.into_iter().map(confirm).collect(),
+||||||| f054645
+            queue: settings.announce.into_iter().map(confirm).collect(),
+=======
+            queue: settings.announce.into_iter().map(ToSwarm::ExternalAddrConfirmed).collect(),
+>>>>>>> digest
         })
     }
 

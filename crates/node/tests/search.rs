@@ -3,7 +3,6 @@
 mod stores;
 
 use std::{
-    io,
     path::Path,
     sync::{Arc, Mutex},
     time::Duration,

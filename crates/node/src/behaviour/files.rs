@@ -16,7 +16,7 @@ use crate::{
 };
 
 const PREFIX: &[u8] = b"/ocipfs/file/";
-/// Lookups for peers at a time; beyond them, a peer is told that there is no such file.
+/// Lookups for peers at a time; beyond them, the answer is that the file was not found.
 const MAX_LOOKUPS: usize = 16;
 /// Connected peers that are asked for one file.
 const MAX_ASKED_PEERS: usize = 64;
