@@ -226,14 +226,8 @@ impl Behaviour {
             fetches: HashMap::new(),
             files: Files::new(settings.blocks),
             record_queue: RecordQueue::new(received),
-<<<<<<< HEAD
             membership: Membership::new(settings.members),
-            queue: settings.announce.into_iter().map(confirm).collect(),
-||||||| f054645
-            queue: settings.announce.into_iter().map(confirm).collect(),
-=======
             queue: settings.announce.into_iter().map(ToSwarm::ExternalAddrConfirmed).collect(),
->>>>>>> digest
         })
     }
 
