@@ -118,7 +118,7 @@ async fn kubernetes_accepts_the_manifests_of_the_chart() {
         // What is wrong would be seen.
         let rendered = render(&helm, VARIATIONS[0].0).unwrap();
         for (right, wrong) in
-            [("hostPort: 5050", "hostport: 5050"), ("maxUnavailable: 1", "maxUnavailable: [1]")]
+            [("hostPort: 5050", "hostport: 5050"), ("periodSeconds: 10\n", "periodSeconds: ten\n")]
         {
             assert!(rendered.contains(right));
             let manifests = validate.write("wrong.yaml", &rendered.replace(right, wrong)).unwrap();
