@@ -12,6 +12,11 @@ static PROVIDER: Once = Once::new();
 
 /// Creates a client that trusts the certificates of the system.
 pub fn new() -> reqwest::Result<reqwest::Client> {
+    builder().build()
+}
+
+/// The settings of such a client, for a caller that has more of them.
+pub fn builder() -> reqwest::ClientBuilder {
     // The cryptography that libp2p uses, too.
     PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
     reqwest::Client::builder()
@@ -19,5 +24,4 @@ pub fn new() -> reqwest::Result<reqwest::Client> {
         .connect_timeout(CONNECT_TIMEOUT)
         .read_timeout(READ_TIMEOUT)
         .redirect(reqwest::redirect::Policy::limited(MAX_REDIRECTS))
-        .build()
 }

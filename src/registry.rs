@@ -12,6 +12,7 @@ mod multipart;
 mod query;
 mod referrers;
 mod request_log;
+mod signature;
 mod tags;
 mod uploads;
 
@@ -36,15 +37,17 @@ use crate::{
     gateway,
     http::{
         drain,
+        events::Events,
         listener::{self, Limits},
         origin::RegistryPlace,
+        tls::Tls,
     },
     names::{
         NameKind, Resolver,
         push::{self, Pushes},
     },
 };
-use auth::is_read;
+use auth::{Credentials, is_read};
 use documents::ResponseBudget;
 use endpoint::Endpoint;
 use error::ApiError;
@@ -59,6 +62,7 @@ pub struct Registry {
     pushes: Pushes,
     access: Access,
     place: RegistryPlace,
+    events: Events,
 }
 
 impl FromRef<Registry> for Access {
@@ -74,6 +78,10 @@ pub struct Options {
     pub access: Access,
     /// Whether the trustless gateway is served beside the registry.
     pub gateway: bool,
+    /// What tells of pushes, deletions and logins.
+    pub events: Events,
+    /// TLS of the listener, if it has any.
+    pub tls: Option<Tls>,
 }
 
 /// Why no client may push to a registry that listens at this address; none where some may.
@@ -88,15 +96,15 @@ pub fn read_only(access: &Access, address: SocketAddr) -> Option<String> {
 pub async fn serve(
     listener: TcpListener,
     resolver: Resolver,
-    Options { access, gateway }: Options,
+    Options { access, gateway, events, tls }: Options,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let place = RegistryPlace::new(listener.local_addr()?, access.public_url().cloned());
     let pushes = Pushes::new(resolver.clone());
-    let app = router(Registry { resolver, pushes: pushes.clone(), access, place }, gateway);
+    let app = router(Registry { resolver, pushes: pushes.clone(), access, place, events }, gateway);
     let expiring = stop.clone().run_until_cancelled_owned(async move { pushes.expire_uploads().await });
     let expiring = tokio::spawn(expiring);
-    listener::serve(listener, app, Limits::default(), stop).await;
+    listener::serve_with(listener, app, Limits::default(), tls, stop).await;
     let _ = expiring.await;
     Ok(())
 }
@@ -127,8 +135,9 @@ fn gateway_routes(registry: &Registry) -> Router<Registry> {
 }
 
 async fn admit_to_gateway(State(registry): State<Registry>, request: Request, next: Next) -> Response {
-    match registry.access.check_pull(request.headers()).await {
-        Ok(()) => next.run(request).await,
+    let (parts, body) = request.into_parts();
+    match registry.access.check_pull(Credentials::of(&parts)).await {
+        Ok(()) => next.run(Request::from_parts(parts, body)).await,
         Err(refusal) => refusal.into_response(),
     }
 }
@@ -141,13 +150,13 @@ fn stale(registry: &Registry, kind: &NameKind) -> Option<[(HeaderName, &'static 
 /// Where there are users, this is where a client learns that it has to log in.
 async fn version(
     State(registry): State<Registry>,
-    method: Method,
-    headers: HeaderMap,
+    request: Request,
 ) -> Result<impl IntoResponse, ApiError> {
-    if !is_read(&method) {
-        return Err(ApiError::method(&method, "GET, HEAD"));
+    let (parts, _) = request.into_parts();
+    if !is_read(&parts.method) {
+        return Err(ApiError::method(&parts.method, "GET, HEAD"));
     }
-    registry.access.greet(&headers).await?;
+    registry.access.greet(Credentials::of(&parts)).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], "{}"))
 }
 
@@ -203,7 +212,7 @@ async fn read(registry: &Registry, parts: &Parts) -> Result<Response, ApiError> 
     let endpoint = Endpoint::parse(&path).ok_or_else(ApiError::no_endpoint)?;
     let (head, headers) = (parts.method == Method::HEAD, &parts.headers);
     let query = Query::parse(parts.uri.query());
-    registry.access.check_read(headers, &endpoint).await?;
+    registry.access.check_read(Credentials::of(parts), &endpoint).await?;
     let answer = match endpoint {
         Endpoint::Manifest { name, reference } => manifests::get(registry, name, reference, headers).await,
         Endpoint::Blob { name, digest } if head => blobs::head(registry, name, digest, headers).await,

@@ -1,4 +1,5 @@
 mod rpc;
+mod told;
 
 use std::{
     io::{Write, stdout},
@@ -12,14 +13,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Exit, Global, log, open, secrets,
-    settings::{Settings, peer_list},
+    settings::{Settings, loopback, peer_list},
 };
 use crate::{
     allocator,
     control::{Failure, Instance, Network, Reply, Request, server::Server},
+    http::tls::Tls,
     registry::{self, Access},
 };
 use rpc::BoundRpc;
+use told::Told;
 
 /// More than all connections of clients and peers need.
 const MAX_OPEN_FILES: u64 = 1 << 16;
@@ -59,27 +62,23 @@ pub async fn run(global: &Global, serve: Serve) -> Result<(), Exit> {
     if let Some(swarm) = &options.swarm {
         Network::of(swarm).check(&options.data_dir, serve.change_network).map_err(Exit::Usage)?;
     }
-    let access = settings.access()?;
+    let (access, tls) = (settings.access()?, told::tls(&settings)?);
     raise_open_files();
     let listener = TcpListener::bind(address).await.map_err(|e| {
         Failure::new(format!("cannot listen on {address} for the registry: {e}"))
             .hint("is another registry running there? choose another address with --listen")
     })?;
     let rpc = rpc::bind(&settings).await?;
-    let mut shown = listener.local_addr().map_err(Failure::new)?;
-    if shown.ip().is_unspecified() {
-        // Nobody can pull from 0.0.0.0; from this machine, loopback is right.
-        shown.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
-    }
-    secrets::check(&options.data_dir, settings.swarm_key());
-    options.registry = shown.to_string();
+    let shown = loopback(listener.local_addr().map_err(Failure::new)?);
+    secrets::check(&options.data_dir, settings.keys());
+    options.registry = tls.as_ref().map_or_else(|| shown.to_string(), |tls| tls.shown_at(shown));
     if let Some(swarm) = &mut options.swarm {
         swarm.listed_peers.extend(peer_list::fetch(settings.bootstrap_from()).await);
     }
     let instance = open(options).await?;
     // Before `ready` is printed: its reader may stop the process at once.
     let mut signals = Signals::listen()?;
-    let outcome = run_in(global, &instance, &settings, (listener, access, rpc), &mut signals).await;
+    let outcome = run_in(global, &instance, &settings, (listener, access, tls, rpc), &mut signals).await;
     tokio::select! {
         () = instance.close() => {}
         () = signals.next() => {}
@@ -91,16 +90,20 @@ async fn run_in(
     global: &Global,
     instance: &Instance,
     settings: &Settings,
-    (listener, access, rpc): (TcpListener, Access, Option<BoundRpc>),
+    (listener, access, tls, rpc): (TcpListener, Access, Option<Tls>, Option<BoundRpc>),
     signals: &mut Signals,
 ) -> Result<(), Exit> {
     let stop = CancellationToken::new();
+    let mut told = Told::open(settings, tls, instance.registry(), &stop)?;
     let control = Server::bind(&settings.data_dir())?;
     let control = tokio::spawn(control.run(instance.clone(), stop.clone()));
     let trimming = tokio::spawn(allocator::trim(stop.clone()));
     let read_only = listener.local_addr().ok().and_then(|address| registry::read_only(&access, address));
-    let reloading = tokio::spawn(stop.clone().run_until_cancelled_owned(reload(access.clone())?));
-    let options = registry::Options { access, gateway: settings.gateway() };
+    let (tls, events) = (told.tls.clone(), told.events.clone());
+    let beside = told.start(&stop);
+    let reloading =
+        tokio::spawn(stop.clone().run_until_cancelled_owned(told.reload_on_hangup(access.clone())?));
+    let options = registry::Options { access, gateway: settings.gateway(), events, tls };
     let registry =
         tokio::spawn(registry::serve(listener, instance.resolver().clone(), options, stop.clone()));
     let rpc = rpc.map(|rpc| rpc.serve(instance, settings, stop.clone())).transpose()?;
@@ -114,7 +117,7 @@ async fn run_in(
     tracing::info!("stopping; a second signal stops at once");
     stop.cancel();
     tokio::select! {
-        drained = tokio::time::timeout(DRAIN, async { tokio::join!(registry, rpc, control, trimming, reloading) }) => {
+        drained = tokio::time::timeout(DRAIN, async { tokio::join!(registry, rpc, control, trimming, reloading, beside.wait()) }) => {
             if drained.is_err() {
                 tracing::warn!("some transfers were broken off");
             }
@@ -136,21 +139,6 @@ fn raise_open_files() {
     }
 }
 
-/// Reads the file of users again at each SIGHUP. Without users SIGHUP ends the process, as elsewhere.
-fn reload(access: Access) -> Result<impl Future<Output = ()>, Exit> {
-    let mut hangups = match access.has_users() {
-        true => Some(listen(unix::SignalKind::hangup())?),
-        false => None,
-    };
-    Ok(async move {
-        while let Some(hangups) = &mut hangups
-            && hangups.recv().await.is_some()
-        {
-            access.reload().await;
-        }
-    })
-}
-
 /// Says what a person needs next, and why nothing can be pushed where that is so.
 async fn say_ready(global: &Global, instance: &Instance, read_only: Option<String>) -> Result<(), Exit> {
     if let Some(why) = &read_only {
@@ -168,10 +156,11 @@ async fn say_ready(global: &Global, instance: &Instance, read_only: Option<Strin
     let address = identity.announced.first().or(identity.listen.first()).unwrap_or(&identity.peer);
     let _ = writeln!(
         stdout(),
-        "ready: registry http://{registry}{}, peer {address}, sharing {}; try: docker pull {registry}/layer/<cid>",
+        "ready: registry {scheme}://{registry}{}, peer {address}, sharing {}; try: docker pull {registry}/layer/<cid>",
         read_only.map(|why| format!(" (read-only until --htpasswd names users: {why})")).unwrap_or_default(),
         super::status::shared(&status.published.share),
         registry = status.registry,
+        scheme = if status.tls { "https" } else { "http" },
     );
     Ok(())
 }

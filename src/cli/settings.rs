@@ -4,6 +4,8 @@ mod environment;
 mod file;
 mod options;
 pub mod peer_list;
+mod secure;
+mod told;
 mod values;
 
 use std::{net::SocketAddr, path::PathBuf};
@@ -13,7 +15,10 @@ use ocipfs_node::{HttpEndpoint, Multiaddr};
 use serde::Deserialize;
 
 pub use environment::{check as check_environment, without_empty};
+pub use options::loopback;
 use peer_list::PeerList;
+use secure::TlsSettings;
+use told::EventSettings;
 pub use values::Size;
 use values::{Age, DnsServer, IpnsName, Listen, PeerName, Time, list};
 
@@ -21,7 +26,7 @@ use super::{Exit, Global};
 use crate::{
     content::{Profile, SharePolicy},
     control::Failure,
-    http::{PublicUrl, Users},
+    http::{PublicUrl, Users, acme, tls},
     http_client::routers::RouterUrl,
     images::repository::Rule,
     memory::Memory,
@@ -117,6 +122,9 @@ pub struct Settings {
     /// URL at which clients reach the registry through a proxy, such as https://registry.example; pushes then require --htpasswd [default: as the Host header says]
     #[arg(long, value_name = "URL", env = "OCIPFS_PUBLIC_URL")]
     public_url: Option<PublicUrl>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    tls: TlsSettings,
     /// Who may pull: `everybody`, or only the `users` of --htpasswd [default: everybody]
     #[arg(long, value_name = "users|everybody", env = "OCIPFS_PULL")]
     pull: Option<Pull>,
@@ -148,6 +156,9 @@ pub struct Settings {
     /// Directory in which clients look for the file `api` with the address of the RPC, such as ~/.ipfs; it is removed at the end [default: the node directory only]
     #[arg(long, value_name = "DIR", env = "OCIPFS_IPFS_PATH")]
     ipfs_path: Option<PathBuf>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    told: EventSettings,
     /// Log each HTTP request: client, user, method, path, status, bytes, duration [default: false]
     #[arg(long, env = "OCIPFS_ACCESS_LOG", num_args = 0..=1, default_missing_value = "true", value_name = "true|false")]
     access_log: Option<bool>,
@@ -230,6 +241,7 @@ impl Settings {
             retention: self.retention.or(file.retention),
             htpasswd: self.htpasswd.or(file.htpasswd),
             public_url: self.public_url.or(file.public_url),
+            tls: self.tls.or(file.tls),
             pull: self.pull.or(file.pull),
             gateway: self.gateway.or(file.gateway),
             share: self.share.or(file.share),
@@ -240,6 +252,7 @@ impl Settings {
             rpc_htpasswd: self.rpc_htpasswd.or(file.rpc_htpasswd),
             rpc_authorizations: self.rpc_authorizations.or(file.rpc_authorizations),
             ipfs_path: self.ipfs_path.or(file.ipfs_path),
+            told: self.told.or(file.told),
             access_log: self.access_log.or(file.access_log),
             log_format: self.log_format.or(file.log_format),
         })
@@ -274,11 +287,6 @@ impl Settings {
         self.data_dir == default_data_dir()
     }
 
-    /// The file of the swarm key.
-    pub fn swarm_key(&self) -> Option<&std::path::Path> {
-        self.swarm_key.as_deref()
-    }
-
     pub fn listen(&self) -> SocketAddr {
         self.listen.map_or_else(|| SocketAddr::from(([127, 0, 0, 1], 5050)), |listen| listen.0)
     }
@@ -308,10 +316,34 @@ impl Settings {
         let hint = "`htpasswd -B -c FILE NAME` makes such a file";
         let read = |path: &PathBuf| Users::read(path).map_err(|e| usage(e, hint));
         let (users, pull) = (self.htpasswd.as_ref().map(read).transpose()?, self.pull.unwrap_or_default());
-        if pull == Pull::Users && users.is_none() {
-            return Err(usage("--pull users needs a file of users", "name it with --htpasswd FILE"));
+        if pull == Pull::Users && users.is_none() && !self.tls.has_client_ca() {
+            return Err(usage(
+                "--pull users needs a file of users",
+                "name it with --htpasswd FILE, or the authorities of client certificates with --client-ca FILE",
+            ));
         }
-        Ok(Access::new(users, pull, self.public_url.clone()))
+        let access = Access::new(users, pull, self.public_url.clone());
+        Ok(if self.tls.has_client_ca() { access.with_certificates() } else { access })
+    }
+
+    /// The files of TLS, if the registry speaks HTTPS.
+    pub fn tls(&self) -> Result<Option<tls::Options>, Exit> {
+        self.tls.options(self.htpasswd.is_some())
+    }
+
+    /// The ACME server, if certificates come from one.
+    pub fn acme(&self) -> Option<acme::Options> {
+        self.tls.acme(self.data_dir())
+    }
+
+    /// Files of private keys.
+    pub fn keys(&self) -> impl Iterator<Item = &PathBuf> {
+        self.swarm_key.iter().chain(self.tls.keys())
+    }
+
+    /// The audit log and webhooks.
+    pub fn told(&self) -> &EventSettings {
+        &self.told
     }
 }
 

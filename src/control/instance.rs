@@ -48,6 +48,10 @@ pub struct Options {
     pub policy: Policy,
     /// The registry's address as references show it.
     pub registry: String,
+    /// The address at which a registry may answer while no node is running.
+    pub listen: String,
+    /// Whether the registry speaks HTTPS.
+    pub tls: bool,
     /// Sharing policy, followed names and publish key.
     pub naming: Naming,
 }
@@ -85,6 +89,7 @@ struct Inner {
     stop: CancellationToken,
     tasks: TaskTracker,
     registry: String,
+    tls: bool,
     /// The network that the node directory belongs to, whether a swarm runs or not; none before the first one.
     network: Option<Network>,
     /// The key of the private swarm, for invitations.
@@ -159,7 +164,8 @@ impl Instance {
                 return Err(failure);
             }
         };
-        let (registry, started, stop) = (options.registry, Instant::now(), CancellationToken::new());
+        let (registry, tls) = (options.registry, options.tls);
+        let (started, stop) = (Instant::now(), CancellationToken::new());
         let (tasks, _lock) = (TaskTracker::new(), lock);
         let instance = Inner {
             resolver,
@@ -169,6 +175,7 @@ impl Instance {
             stop,
             tasks,
             registry,
+            tls,
             network,
             swarm_key,
             started,
@@ -187,6 +194,11 @@ impl Instance {
         let (repositories, content) = (resolver.repositories().clone(), resolver.content().clone());
         tasks.spawn(sweeper::run(repositories, content, policy.clone(), stop.clone()));
         tasks.spawn(prefetch::run(resolver.clone(), *prefetch, stop.clone()));
+    }
+
+    /// Returns the registry's address as references show it.
+    pub fn registry(&self) -> &str {
+        &self.0.registry
     }
 
     /// Returns the publisher.
