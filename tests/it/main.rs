@@ -1,5 +1,6 @@
 //! One integration binary, because each links the swarm again: a harness and one file a story.
 
+mod authority;
 #[path = "../clients/mod.rs"]
 mod clients;
 mod dns;
@@ -47,6 +48,7 @@ mod seeds;
 mod serving;
 mod space;
 mod stopping;
+mod tls;
 mod tools;
 mod upgrade;
 
@@ -91,6 +93,7 @@ fn main() {
         serving::trials(),
         space::trials(),
         stopping::trials(),
+        tls::trials(),
         tools::trials(),
         upgrade::trials(),
     ];
