@@ -1,5 +1,5 @@
 mod rpc;
-mod told;
+mod security;
 
 use std::{
     io::{Write, stdout},
@@ -22,7 +22,7 @@ use crate::{
     registry::{self, Access},
 };
 use rpc::BoundRpc;
-use told::Told;
+use security::Security;
 
 /// More than all connections of clients and peers need.
 const MAX_OPEN_FILES: u64 = 1 << 16;
@@ -62,7 +62,7 @@ pub async fn run(global: &Global, serve: Serve) -> Result<(), Exit> {
     if let Some(swarm) = &options.swarm {
         Network::of(swarm).check(&options.data_dir, serve.change_network).map_err(Exit::Usage)?;
     }
-    let (access, tls) = (settings.access()?, told::tls(&settings)?);
+    let (access, tls) = (settings.access()?, security::tls(&settings)?);
     raise_open_files();
     let listener = TcpListener::bind(address).await.map_err(|e| {
         Failure::new(format!("cannot listen on {address} for the registry: {e}"))
@@ -94,15 +94,15 @@ async fn run_in(
     signals: &mut Signals,
 ) -> Result<(), Exit> {
     let stop = CancellationToken::new();
-    let mut told = Told::open(settings, tls, instance.registry(), &stop)?;
+    let mut security = Security::open(settings, tls, instance.registry(), &stop)?;
     let control = Server::bind(&settings.data_dir())?;
     let control = tokio::spawn(control.run(instance.clone(), stop.clone()));
     let trimming = tokio::spawn(allocator::trim(stop.clone()));
     let read_only = listener.local_addr().ok().and_then(|address| registry::read_only(&access, address));
-    let (tls, events) = (told.tls.clone(), told.events.clone());
-    let beside = told.start(&stop);
+    let (tls, events) = (security.tls.clone(), security.events.clone());
+    let beside = security.start(&stop);
     let reloading =
-        tokio::spawn(stop.clone().run_until_cancelled_owned(told.reload_on_hangup(access.clone())?));
+        tokio::spawn(stop.clone().run_until_cancelled_owned(security.reload_on_hangup(access.clone())?));
     let options = registry::Options { access, gateway: settings.gateway(), events, tls };
     let registry =
         tokio::spawn(registry::serve(listener, instance.resolver().clone(), options, stop.clone()));

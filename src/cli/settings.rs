@@ -5,7 +5,7 @@ mod file;
 mod options;
 pub mod peer_list;
 mod secure;
-mod told;
+mod events;
 mod values;
 
 use std::{net::SocketAddr, path::PathBuf};
@@ -18,7 +18,7 @@ pub use environment::{check as check_environment, without_empty};
 pub use options::loopback;
 use peer_list::PeerList;
 use secure::TlsSettings;
-use told::EventSettings;
+use events::EventSettings;
 pub use values::Size;
 use values::{Age, DnsServer, IpnsName, Listen, PeerName, Time, list};
 
@@ -158,7 +158,7 @@ pub struct Settings {
     ipfs_path: Option<PathBuf>,
     #[command(flatten)]
     #[serde(flatten)]
-    told: EventSettings,
+    events: EventSettings,
     /// Log each HTTP request: client, user, method, path, status, bytes, duration [default: false]
     #[arg(long, env = "OCIPFS_ACCESS_LOG", num_args = 0..=1, default_missing_value = "true", value_name = "true|false")]
     access_log: Option<bool>,
@@ -252,7 +252,7 @@ impl Settings {
             rpc_htpasswd: self.rpc_htpasswd.or(file.rpc_htpasswd),
             rpc_authorizations: self.rpc_authorizations.or(file.rpc_authorizations),
             ipfs_path: self.ipfs_path.or(file.ipfs_path),
-            told: self.told.or(file.told),
+            events: self.events.or(file.events),
             access_log: self.access_log.or(file.access_log),
             log_format: self.log_format.or(file.log_format),
         })
@@ -342,8 +342,8 @@ impl Settings {
     }
 
     /// The audit log and webhooks.
-    pub fn told(&self) -> &EventSettings {
-        &self.told
+    pub fn events(&self) -> &EventSettings {
+        &self.events
     }
 }
 

@@ -24,9 +24,9 @@ use std::{
 };
 
 use rustls::{
-    ServerConfig,
+    CipherSuite, ServerConfig,
     crypto::{CryptoProvider, ring},
-    server::NoServerSessionStorage,
+    server::{ClientHello, NoServerSessionStorage},
 };
 use tokio::sync::Semaphore;
 
@@ -83,14 +83,39 @@ struct TlsInner {
     looked: Mutex<(Instant, Option<String>)>,
     /// Certificates that an ACME server issued, by their names.
     issued: Mutex<BTreeMap<String, Certificate>>,
-    config: Mutex<Arc<ServerConfig>>,
+    configs: Mutex<Configs>,
     challenges: Challenges,
     handshakes: Semaphore,
 }
 
+/// What connections are made with.
+#[derive(Clone)]
+struct Configs {
+    /// AES with keys of 128 bits first, which is the fastest where processors have it.
+    ours: Arc<ServerConfig>,
+    /// In the order of the client.
+    theirs: Arc<ServerConfig>,
+}
+
+impl Configs {
+    fn new(theirs: ServerConfig) -> Self {
+        let ours = ServerConfig { ignore_client_order: true, ..theirs.clone() };
+        Self { ours: Arc::new(ours), theirs: Arc::new(theirs) }
+    }
+
+    /// A client whose processor has no AES prefers ChaCha20.
+    fn choose(&self, hello: &ClientHello<'_>) -> Arc<ServerConfig> {
+        let prefers_chacha = hello.cipher_suites().first() == Some(&CipherSuite::TLS13_CHACHA20_POLY1305_SHA256);
+        if prefers_chacha { self.theirs.clone() } else { self.ours.clone() }
+    }
+}
+
 /// The cryptography that libp2p uses, too.
 fn provider() -> Arc<CryptoProvider> {
-    Arc::new(ring::default_provider())
+    let mut provider = ring::default_provider();
+    // Stable: what remains keeps its order, TLS 1.3 first.
+    provider.cipher_suites.sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
+    Arc::new(provider)
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -101,13 +126,13 @@ impl Tls {
     /// Reads the files.
     pub fn open(options: Options) -> Result<Self, Error> {
         let files = Files::read(&options)?;
-        let config = configure(&files, &BTreeMap::new(), options.client_certificates)?;
+        let configs = configure(&files, &BTreeMap::new(), options.client_certificates)?;
         Ok(Self(Arc::new(TlsInner {
             options,
             files: Mutex::new(files),
             looked: Mutex::new((Instant::now(), None)),
             issued: Mutex::default(),
-            config: Mutex::new(config),
+            configs: Mutex::new(configs),
             challenges: Challenges::default(),
             handshakes: Semaphore::new(MAX_HANDSHAKES),
         })))
@@ -197,13 +222,13 @@ impl Tls {
     /// authority is gone shows its certificate again.
     fn install(&self) -> Result<(), Error> {
         let mode = self.0.options.client_certificates;
-        let config = configure(&locked(&self.0.files), &locked(&self.0.issued), mode)?;
-        *locked(&self.0.config) = config;
+        let configs = configure(&locked(&self.0.files), &locked(&self.0.issued), mode)?;
+        *locked(&self.0.configs) = configs;
         Ok(())
     }
 
-    fn config(&self) -> Arc<ServerConfig> {
-        locked(&self.0.config).clone()
+    fn configs(&self) -> Configs {
+        locked(&self.0.configs).clone()
     }
 
     /// The host and the port by which clients reach a listener at `address`: a name that a certificate is for.
@@ -230,7 +255,7 @@ fn configure(
     files: &Files,
     issued: &BTreeMap<String, Certificate>,
     mode: ClientCertificates,
-) -> Result<Arc<ServerConfig>, Error> {
+) -> Result<Configs, Error> {
     let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
     let builder = builder.map_err(Error::Versions)?;
     let builder = match files.verifier(mode)? {
@@ -245,7 +270,7 @@ fn configure(
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
     }
-    Ok(Arc::new(config))
+    Ok(Configs::new(config))
 }
 
 #[cfg(test)]

@@ -93,7 +93,8 @@ impl Tls {
         let limit = |connection: &mut rustls::ServerConnection| {
             connection.set_buffer_limit(Some(MAX_ENCRYPTED));
         };
-        let stream = begun.into_stream_with(self.config(), limit).await.map_err(Refused::of)?;
+        let config = self.configs().choose(&begun.client_hello());
+        let stream = begun.into_stream_with(config, limit).await.map_err(Refused::of)?;
         let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
         let secure = Secure::new(certificate);
         Ok((stream, secure))

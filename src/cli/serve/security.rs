@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// What is read again, and tasks beside the registry.
-pub struct Told {
+pub struct Security {
     pub tls: Option<Tls>,
     pub events: Events,
     acme: Option<Acme>,
@@ -31,7 +31,7 @@ pub fn tls(settings: &Settings) -> Result<Option<Tls>, Exit> {
     opened.map_err(|error| usage(&error, error.hint()))
 }
 
-impl Told {
+impl Security {
     /// Opens the audit log and the certificates of an ACME server, and starts the webhooks of the registry at `registry`.
     pub fn open(
         settings: &Settings,
@@ -39,13 +39,13 @@ impl Told {
         registry: &str,
         stop: &CancellationToken,
     ) -> Result<Self, Exit> {
-        let told = settings.told();
-        let audit = told.audit_log().map(Audit::open).transpose();
+        let given = settings.events();
+        let audit = given.audit_log().map(Audit::open).transpose();
         let audit = audit.map_err(|error| usage(error, "name a file in a directory that exists, or -"))?;
         let tasks = TaskTracker::new();
         let source = format!("{}://{registry}", if tls.is_some() { "https" } else { "http" });
         let start = |options| Webhooks::start(options, source, &tasks, stop);
-        let webhooks = told.webhooks()?.map(start).transpose();
+        let webhooks = given.webhooks()?.map(start).transpose();
         let webhooks = webhooks
             .map_err(|error| usage(error, "the secret is a file of its own, such as of `openssl rand -hex 32`"))?;
         let acme = match (settings.acme(), &tls) {
@@ -71,8 +71,8 @@ impl Told {
     /// process, as elsewhere.
     pub fn reload_on_hangup(self, access: Access) -> Result<impl Future<Output = ()>, Exit> {
         let Self { tls, events, .. } = self;
-        let is_told = access.has_users() || tls.is_some() || events.are_wanted();
-        let mut hangups = match is_told {
+        let is_used = access.has_users() || tls.is_some() || events.are_wanted();
+        let mut hangups = match is_used {
             true => Some(listen(unix::SignalKind::hangup())?),
             false => None,
         };
