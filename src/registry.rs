@@ -12,7 +12,7 @@ mod multipart;
 mod query;
 mod referrers;
 mod request_log;
-mod signature;
+mod signed;
 mod tags;
 mod uploads;
 

@@ -336,9 +336,9 @@ impl Settings {
         self.tls.acme(self.data_dir())
     }
 
-    /// Files of private keys.
+    /// Files of private keys and secrets.
     pub fn keys(&self) -> impl Iterator<Item = &PathBuf> {
-        self.swarm_key.iter().chain(self.tls.keys())
+        self.swarm_key.iter().chain(self.tls.keys()).chain(self.events.secret())
     }
 
     /// The audit log and webhooks.

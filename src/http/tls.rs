@@ -99,7 +99,8 @@ struct Configs {
 
 impl Configs {
     fn new(theirs: ServerConfig) -> Self {
-        let ours = ServerConfig { ignore_client_order: true, ..theirs.clone() };
+        let mut ours = theirs.clone();
+        ours.ignore_client_order = true;
         Self { ours: Arc::new(ours), theirs: Arc::new(theirs) }
     }
 

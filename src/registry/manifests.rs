@@ -12,7 +12,7 @@ use super::{
     error::{ApiError, ResourceKind},
     not_modified,
     query::Query,
-    signature::{self, Signature},
+    signed::{self, Signature},
     stale,
 };
 use crate::{
@@ -68,7 +68,7 @@ pub async fn put(
     let stall_timeout = registry.resolver.content().stall_timeout();
     let bytes = body::whole(headers, body, MAX_MANIFEST, stall_timeout).await?;
     let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let is_signature = registry.events.are_wanted() && signature::is_signature(&bytes);
+    let is_signature = registry.events.are_wanted() && signed::is_signature(&bytes);
     let push = ManifestPush { reference: &reference, tags: tags.clone(), media_type, bytes };
     let pushed = registry.pushes.put_manifest(name, push).await?;
     // The tag in the path needs no confirmation.

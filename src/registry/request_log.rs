@@ -11,7 +11,7 @@ use super::{
     Registry,
     auth::{Credentials, TOKEN_PATH},
     endpoint::{self, Endpoint},
-    signature::{Signature, signed_by_tag},
+    signed::{Signature, signed_by_tag},
 };
 use crate::http::{
     access_log::RequestLine,

@@ -42,6 +42,11 @@ impl EventSettings {
         self.audit_log.as_deref()
     }
 
+    /// The file of the secret.
+    pub fn secret(&self) -> Option<&PathBuf> {
+        self.webhook_secret.as_ref()
+    }
+
     /// The receivers of events, if there are any.
     pub fn webhooks(&self) -> Result<Option<WebhookOptions>, Exit> {
         let urls = self.webhook.clone().unwrap_or_default();
