@@ -205,7 +205,7 @@ impl Talk {
 }
 
 fn log_refused(peer: SocketAddr, refused: &Refused) {
-    match refused.is_login() {
+    match refused.is_failed_login() {
         true => tracing::warn!(client = %peer, "client certificate refused: {refused}"),
         false => tracing::debug!(%peer, "connection closed: {refused}"),
     }

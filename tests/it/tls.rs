@@ -157,7 +157,7 @@ async fn a_required_client_certificate_is_the_user_and_there_is_no_connection_wi
     for stranger in [trusting(&authority).build().unwrap(), known(&authority, &other.client("me", "me"))] {
         assert!(stranger.get(url(&node, "/v2/")).send().await.is_err());
     }
-    until("both refusals are logged", || node.log().matches("client certificate refused").count() >= 2).await;
+    until("the refusal is logged", || node.log().contains("client certificate refused")).await;
     let lines = std::fs::read_to_string(audit.path()).unwrap();
     let pushed: Value = serde_json::from_str(lines.lines().next().expect("a line")).unwrap();
     assert_eq!((&pushed["action"], &pushed["user"]), (&"push".into(), &"me@team.example".into()), "{lines}");

@@ -48,10 +48,9 @@ impl Refused {
         of_tls.map_or(Self::Closed(error), Self::Handshake)
     }
 
-    /// Whether a client showed a certificate that is not accepted, or none where one is required.
-    pub fn is_login(&self) -> bool {
-        use rustls::Error as E;
-        matches!(self, Self::Handshake(E::InvalidCertificate(_) | E::NoCertificatesPresented))
+    /// Whether a client showed a certificate that is not accepted; one that shows none may not know that it is asked for one.
+    pub fn is_failed_login(&self) -> bool {
+        matches!(self, Self::Handshake(rustls::Error::InvalidCertificate(_)))
     }
 }
 

@@ -36,7 +36,7 @@ impl Pebble {
         let settings = json!({ "pebble": {
             "listenAddress": format!("127.0.0.1:{port}"), "managementListenAddress": "",
             "certificate": own.certificate(), "privateKey": own.key(), "httpPort": free_port(), "tlsPort": registry,
-            "externalAccountBindingRequired": false, "retryAfter": { "authz": 1, "order": 1 },
+            "externalAccountBindingRequired": false, "keyAlgorithm": "ecdsa", "retryAfter": { "authz": 1, "order": 1 },
             "profiles": { "default": { "description": "three months", "validityPeriod": 7_776_000 } },
         }});
         let path = dir.join("pebble.json");
