@@ -1,16 +1,16 @@
 //! What all HTTP listeners have in common: connections and their limits, where a request comes from, and users.
 
 pub(crate) mod access_log;
-pub mod acme;
+pub(crate) mod acme;
 pub(crate) mod basic;
 mod drain;
-pub mod events;
+pub(crate) mod events;
 mod hosts;
 pub(crate) mod htpasswd;
 pub(crate) mod listener;
 pub(crate) mod origin;
 mod public_url;
-pub mod tls;
+pub(crate) mod tls;
 
 pub(crate) use drain::{DRAIN_TIMEOUT, MAX_DRAIN_BYTES, drain};
 pub(crate) use htpasswd::Stamp;

@@ -25,3 +25,16 @@ pub fn builder() -> reqwest::ClientBuilder {
         .read_timeout(READ_TIMEOUT)
         .redirect(reqwest::redirect::Policy::limited(MAX_REDIRECTS))
 }
+
+/// An error with what led to it: the outer one alone says little of a failed connection.
+pub fn with_sources(error: &dyn std::error::Error) -> String {
+    let (mut text, mut source) = (error.to_string(), error.source());
+    while let Some(inner) = source {
+        let why = inner.to_string();
+        if !text.contains(&why) {
+            text = format!("{text}: {why}");
+        }
+        source = inner.source();
+    }
+    text
+}

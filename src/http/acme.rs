@@ -18,6 +18,7 @@ use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 use super::tls::{self, Tls};
+use crate::http_client;
 pub use account::Domain;
 
 /// Where an account is made unless another server is named.
@@ -86,21 +87,8 @@ pub enum Error {
 
 impl From<instant_acme::Error> for Error {
     fn from(error: instant_acme::Error) -> Self {
-        Self::Server(with_sources(&error))
+        Self::Server(http_client::with_sources(&error))
     }
-}
-
-/// An error with what led to it: the outer one alone says little of a failed connection.
-fn with_sources(error: &dyn std::error::Error) -> String {
-    let (mut text, mut source) = (error.to_string(), error.source());
-    while let Some(inner) = source {
-        let why = inner.to_string();
-        if !text.contains(&why) {
-            text = format!("{text}: {why}");
-        }
-        source = inner.source();
-    }
-    text
 }
 
 /// Certificates of a node.

@@ -67,16 +67,16 @@ impl TryFrom<String> for Domain {
 /// Makes the client, which trusts the system's authorities and one more.
 pub fn client(authority: Option<&Path>) -> Result<reqwest::Client, Error> {
     let Some(path) = authority else {
-        return http_client::new().map_err(|why| Error::Server(super::with_sources(&why)));
+        return http_client::new().map_err(|why| Error::Server(http_client::with_sources(&why)));
     };
     let refused = |why: String| Error::Authority { path: path.display().to_string(), why };
     let pem = std::fs::read(path).map_err(|why| refused(why.to_string()))?;
-    let own = reqwest::Certificate::from_pem_bundle(&pem).map_err(|why| refused(super::with_sources(&why)))?;
+    let own = reqwest::Certificate::from_pem_bundle(&pem).map_err(|why| refused(http_client::with_sources(&why)))?;
     if own.is_empty() {
         return Err(refused("it has no certificate in PEM".into()));
     }
     let built = http_client::builder().tls_certs_merge(own).build();
-    built.map_err(|why| refused(super::with_sources(&why)))
+    built.map_err(|why| refused(http_client::with_sources(&why)))
 }
 
 impl Acme {

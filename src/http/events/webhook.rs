@@ -272,7 +272,7 @@ impl Delivery {
                     return;
                 }
                 Ok(status) => status.to_string(),
-                Err(error) => error.without_url().to_string(),
+                Err(error) => http_client::with_sources(&error.without_url()),
             };
             if event.queued.elapsed() + delay > DEADLINE || self.stop.is_cancelled() {
                 tracing::warn!(url = self.shown, id = event.id, "gave up an event of the webhook: {why}");
