@@ -148,10 +148,7 @@ fn stale(registry: &Registry, kind: &NameKind) -> Option<[(HeaderName, &'static 
 }
 
 /// Where there are users, this is where a client learns that it has to log in.
-async fn version(
-    State(registry): State<Registry>,
-    request: Request,
-) -> Result<impl IntoResponse, ApiError> {
+async fn version(State(registry): State<Registry>, request: Request) -> Result<impl IntoResponse, ApiError> {
     let (parts, _) = request.into_parts();
     if !is_read(&parts.method) {
         return Err(ApiError::method(&parts.method, "GET, HEAD"));

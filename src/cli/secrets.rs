@@ -13,8 +13,7 @@ use crate::control::Failure;
 /// Warns of key files that other users can read, and says so of the node directory.
 pub fn check<'a>(data_dir: &Path, given: impl Iterator<Item = &'a PathBuf>) {
     let named = fs::read_dir(data_dir.join("keys")).into_iter().flatten().flatten().map(|entry| entry.path());
-    let keys: Vec<PathBuf> =
-        named.chain([data_dir.join("identity.key")]).chain(given.cloned()).collect();
+    let keys: Vec<PathBuf> = named.chain([data_dir.join("identity.key")]).chain(given.cloned()).collect();
     for (path, mode) in keys.iter().filter_map(|path| Some((path, open_to_others(path)?))) {
         let path = path.display();
         tracing::warn!("other users can read the key {path} (mode {mode:04o}); hint: run `chmod 600 {path}`");

@@ -1,11 +1,11 @@
 //! What `serve` can be told, by the same names as flags, in the environment and in the file.
 
 mod environment;
+mod events;
 mod file;
 mod options;
 pub mod peer_list;
 mod secure;
-mod events;
 mod values;
 
 use std::{net::SocketAddr, path::PathBuf};
@@ -15,10 +15,10 @@ use ocipfs_node::{HttpEndpoint, Multiaddr};
 use serde::Deserialize;
 
 pub use environment::{check as check_environment, without_empty};
+use events::EventSettings;
 pub use options::loopback;
 use peer_list::PeerList;
 use secure::TlsSettings;
-use events::EventSettings;
 pub use values::Size;
 use values::{Age, DnsServer, IpnsName, Listen, PeerName, Time, list};
 

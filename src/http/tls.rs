@@ -106,7 +106,8 @@ impl Configs {
 
     /// A client whose processor has no AES prefers ChaCha20.
     fn choose(&self, hello: &ClientHello<'_>) -> Arc<ServerConfig> {
-        let prefers_chacha = hello.cipher_suites().first() == Some(&CipherSuite::TLS13_CHACHA20_POLY1305_SHA256);
+        let prefers_chacha =
+            hello.cipher_suites().first() == Some(&CipherSuite::TLS13_CHACHA20_POLY1305_SHA256);
         if prefers_chacha { self.theirs.clone() } else { self.ours.clone() }
     }
 }

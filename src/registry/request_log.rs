@@ -41,9 +41,7 @@ fn event(line: &RequestLine, response: &Response) -> Option<Event> {
     };
     match (method, response.status()) {
         (_, StatusCode::UNAUTHORIZED) => user.is_some().then(|| of(Action::LoginFailed)),
-        (&Method::GET, StatusCode::OK) => {
-            (path == TOKEN_PATH && user.is_some()).then(|| of(Action::Token))
-        }
+        (&Method::GET, StatusCode::OK) => (path == TOKEN_PATH && user.is_some()).then(|| of(Action::Token)),
         (&Method::PUT, StatusCode::CREATED) => pushed(path, response, of(Action::Push)),
         (&Method::DELETE, StatusCode::ACCEPTED) => deleted(path, of(Action::Delete)),
         _ => None,

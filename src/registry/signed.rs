@@ -38,7 +38,8 @@ pub fn is_signature(manifest: &[u8]) -> bool {
 /// The digest that a tag says is signed: cosign tags the signatures of `sha256:<hex>` as `sha256-<hex>.sig`.
 pub fn signed_by_tag(tag: &str) -> Option<String> {
     let (algorithm, hex) = tag.strip_suffix(".sig")?.split_once('-')?;
-    let is_digest = algorithm == "sha256" && hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_digest =
+        algorithm == "sha256" && hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
     is_digest.then(|| format!("{algorithm}:{hex}"))
 }
 
@@ -54,7 +55,10 @@ mod tests {
         for (manifest, is) in [
             (json!({ "subject": subject, "artifactType": TYPES[0] }), true),
             (json!({ "subject": subject, "config": { "mediaType": TYPES[0] } }), true),
-            (json!({ "subject": subject, "artifactType": "application/vnd.dev.sigstore.bundle.v0.3+json" }), true),
+            (
+                json!({ "subject": subject, "artifactType": "application/vnd.dev.sigstore.bundle.v0.3+json" }),
+                true,
+            ),
             (json!({ "artifactType": TYPES[0] }), false),
             (json!({ "subject": subject, "artifactType": "application/spdx+json" }), false),
             (json!({ "subject": subject }), false),
@@ -64,7 +68,9 @@ mod tests {
         }
         let hex = "0a".repeat(32);
         assert_eq!(signed_by_tag(&format!("sha256-{hex}.sig")), Some(format!("sha256:{hex}")));
-        for other in [format!("sha256-{hex}"), "sha256-00.sig".into(), "app.sig".into(), format!("md5-{hex}.sig")] {
+        for other in
+            [format!("sha256-{hex}"), "sha256-00.sig".into(), "app.sig".into(), format!("md5-{hex}.sig")]
+        {
             assert_eq!(signed_by_tag(&other), None, "{other}");
         }
     }

@@ -31,7 +31,8 @@ pub use buildkit::BuildKit;
 pub use containerd::Containerd;
 pub use docker::Docker;
 pub use go::{
-    BUILDCTL, BUILDKITD, COSIGN, CRANE, Client, HELM, KUBO, NOTATION, ORAS, PEBBLE, REGCTL, SETTINGS, Tool, all,
+    BUILDCTL, BUILDKITD, COSIGN, CRANE, Client, HELM, KUBO, NOTATION, ORAS, PEBBLE, REGCTL, SETTINGS, Tool,
+    all,
 };
 pub use nerdctl::Nerdctl;
 pub use podman::Podman;

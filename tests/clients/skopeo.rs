@@ -55,7 +55,12 @@ impl Skopeo {
 
     /// Copies an image from or to registries with TLS; `certificates` has `ca.crt`, and `client.cert` and `client.key` if the client
     /// shows one.
-    pub fn copy_over_tls(&self, certificates: &Path, source: &str, destination: &str) -> Result<String, String> {
+    pub fn copy_over_tls(
+        &self,
+        certificates: &Path,
+        source: &str,
+        destination: &str,
+    ) -> Result<String, String> {
         let certificates = certificates.display().to_string();
         let flags = ["--src-cert-dir", &certificates, "--dest-cert-dir", &certificates];
         self.room.run(&[&["skopeo", "copy"][..], &flags, &[source, destination]].concat())

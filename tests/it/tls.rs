@@ -29,7 +29,10 @@ pub fn trials() -> Vec<Trial> {
         an_optional_client_certificate_is_a_login_beside_passwords,
         a_login_challenge_over_tls_leads_to_https,
     ];
-    [own, acme::trials(), bad_input::trials(), clients::trials(), reloaded::trials()].into_iter().flatten().collect()
+    [own, acme::trials(), bad_input::trials(), clients::trials(), reloaded::trials()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// Starts a node that serves this certificate.
@@ -169,7 +172,8 @@ async fn an_optional_client_certificate_is_a_login_beside_passwords() {
     let arguments = ["--client-ca", ca.to_str().unwrap(), "--htpasswd", &users, "--pull", "users"];
     let node = secured(&authority.server("node", &["127.0.0.1"]), &arguments);
     let image = Image::of("both", 1000);
-    let (me, nobody) = (known(&authority, &authority.client("me", "me")), trusting(&authority).build().unwrap());
+    let (me, nobody) =
+        (known(&authority, &authority.client("me", "me")), trusting(&authority).build().unwrap());
     let login = basic("you", "secret");
     assert_eq!(push(&me, &node, &image, "app:1", None).await, StatusCode::CREATED);
     assert_eq!(push(&nobody, &node, &image, "app:2", Some(&login)).await, StatusCode::CREATED);

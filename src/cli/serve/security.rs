@@ -46,8 +46,9 @@ impl Security {
         let source = format!("{}://{registry}", if tls.is_some() { "https" } else { "http" });
         let start = |options| Webhooks::start(options, source, &tasks, stop);
         let webhooks = given.webhooks()?.map(start).transpose();
-        let webhooks = webhooks
-            .map_err(|error| usage(error, "the secret is a file of its own, such as of `openssl rand -hex 32`"))?;
+        let webhooks = webhooks.map_err(|error| {
+            usage(error, "the secret is a file of its own, such as of `openssl rand -hex 32`")
+        })?;
         let acme = match (settings.acme(), &tls) {
             (Some(options), Some(tls)) => {
                 let opened = Acme::open(options, tls.clone());

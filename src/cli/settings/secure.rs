@@ -68,7 +68,9 @@ impl std::str::FromStr for AcmeDirectory {
         let url = text.parse::<reqwest::Url>().ok();
         match url.filter(|url| url.scheme() == "https" && url.has_host()) {
             Some(_) => Ok(Self(text.into())),
-            None => Err(format!("invalid ACME directory {text:?}: expected a URL such as {DEFAULT_DIRECTORY}")),
+            None => {
+                Err(format!("invalid ACME directory {text:?}: expected a URL such as {DEFAULT_DIRECTORY}"))
+            }
         }
     }
 }
@@ -137,15 +139,22 @@ impl TlsSettings {
         let count = |files: &Option<Vec<PathBuf>>| files.as_ref().map_or(0, Vec::len);
         let (certificates, keys) = (count(&self.tls_cert), count(&self.tls_key));
         if certificates != keys {
-            let message = format!("--tls-cert and --tls-key come in pairs, and there are {certificates} and {keys}");
+            let message =
+                format!("--tls-cert and --tls-key come in pairs, and there are {certificates} and {keys}");
             return Err(usage(message, "give a --tls-key for each --tls-cert, in the same order"));
         }
         let needs_tls = self.client_ca.as_ref().filter(|_| !self.is_on()).map(|_| "--client-ca");
         if let Some(flag) = needs_tls {
-            return Err(usage(format!("{flag} needs TLS"), "name a certificate with --tls-cert and --tls-key"));
+            return Err(usage(
+                format!("{flag} needs TLS"),
+                "name a certificate with --tls-cert and --tls-key",
+            ));
         }
         if self.client_cert.is_some() && self.client_ca.is_none() {
-            return Err(usage("--client-cert needs --client-ca", "name the authorities of client certificates"));
+            return Err(usage(
+                "--client-cert needs --client-ca",
+                "name the authorities of client certificates",
+            ));
         }
         let unused = [
             self.acme_directory.as_ref().map(|_| "--acme-directory"),

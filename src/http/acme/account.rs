@@ -44,7 +44,10 @@ impl FromStr for Domain {
     fn from_str(text: &str) -> Result<Self, String> {
         let is_label = |label: &str| {
             let is_plain = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-            (1..=MAX_LABEL).contains(&label.len()) && is_plain && !label.starts_with('-') && !label.ends_with('-')
+            (1..=MAX_LABEL).contains(&label.len())
+                && is_plain
+                && !label.starts_with('-')
+                && !label.ends_with('-')
         };
         let is_address = text.parse::<std::net::IpAddr>().is_ok();
         match text.len() <= MAX_NAME && !is_address && text.split('.').all(is_label) {
@@ -71,7 +74,8 @@ pub fn client(authority: Option<&Path>) -> Result<reqwest::Client, Error> {
     };
     let refused = |why: String| Error::Authority { path: path.display().to_string(), why };
     let pem = std::fs::read(path).map_err(|why| refused(why.to_string()))?;
-    let own = reqwest::Certificate::from_pem_bundle(&pem).map_err(|why| refused(http_client::with_sources(&why)))?;
+    let own = reqwest::Certificate::from_pem_bundle(&pem)
+        .map_err(|why| refused(http_client::with_sources(&why)))?;
     if own.is_empty() {
         return Err(refused("it has no certificate in PEM".into()));
     }
@@ -94,11 +98,8 @@ impl Acme {
             return Ok(builder().from_credentials(credentials).await?);
         }
         let contacts: Vec<&str> = self.options.contacts.iter().map(String::as_str).collect();
-        let new = NewAccount {
-            contact: &contacts,
-            terms_of_service_agreed: true,
-            only_return_existing: false,
-        };
+        let new =
+            NewAccount { contact: &contacts, terms_of_service_agreed: true, only_return_existing: false };
         let (account, credentials) = builder().create(&new, directory.clone(), None).await?;
         files::write_account(dir, directory, &credentials)?;
         tracing::info!(directory, "made an ACME account");
@@ -112,10 +113,7 @@ struct Client(reqwest::Client);
 type Answer = Result<BytesResponse, AcmeError>;
 
 impl HttpClient for Client {
-    fn request(
-        &self,
-        request: Request<BodyWrapper<Bytes>>,
-    ) -> Pin<Box<dyn Future<Output = Answer> + Send>> {
+    fn request(&self, request: Request<BodyWrapper<Bytes>>) -> Pin<Box<dyn Future<Output = Answer> + Send>> {
         let client = self.0.clone();
         Box::pin(async move { send(client, request).await.map_err(AcmeError::Other) })
     }
@@ -152,7 +150,9 @@ mod tests {
             assert_eq!(text.parse::<Domain>().unwrap().as_str(), domain);
         }
         let long = format!("{}.example", "x".repeat(64));
-        for wrong in ["", "*.example", "r.example:443", "https://r.example", "192.0.2.1", "a..b", "-a.b", "a/b", &long] {
+        for wrong in
+            ["", "*.example", "r.example:443", "https://r.example", "192.0.2.1", "a..b", "-a.b", "a/b", &long]
+        {
             assert!(wrong.parse::<Domain>().unwrap_err().contains("one host"), "{wrong}");
         }
     }

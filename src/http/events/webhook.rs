@@ -183,8 +183,7 @@ impl Webhooks {
         };
         let (source, time) = (self.source.as_str(), event.time.as_str());
         let (specversion, datacontenttype) = ("1.0", "application/json");
-        let event =
-            CloudEvent { specversion, id, source, kind, subject, time, datacontenttype, data: event };
+        let event = CloudEvent { specversion, id, source, kind, subject, time, datacontenttype, data: event };
         serde_json::to_vec(&event).map(Bytes::from)
     }
 
@@ -297,7 +296,10 @@ impl Delivery {
 /// Whether the same event may be taken later.
 fn is_worth_a_retry(status: StatusCode) -> bool {
     status.is_server_error()
-        || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS | StatusCode::TOO_EARLY)
+        || matches!(
+            status,
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS | StatusCode::TOO_EARLY
+        )
 }
 
 #[cfg(test)]

@@ -150,8 +150,7 @@ impl Certificates {
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let is_verified =
-            |of: &&Certificate| of.key.key.choose_scheme(hello.signature_schemes()).is_some();
+        let is_verified = |of: &&Certificate| of.key.key.choose_scheme(hello.signature_schemes()).is_some();
         let named = |name: &str| {
             let exact = self.0.iter().filter(is_verified).find(|of| of.is_for(name));
             exact.or_else(|| self.0.iter().filter(is_verified).find(|of| of.is_wildcard_for(name)))

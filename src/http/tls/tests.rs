@@ -140,7 +140,10 @@ async fn changed_files_are_served_to_new_connections_and_a_half_written_pair_is_
     let before = tls.configs();
     write(dir.path(), "tls", &new);
     tls.reload().await;
-    assert!(Arc::ptr_eq(&before.ours, &tls.configs().ours), "the same certificate is not a new configuration");
+    assert!(
+        Arc::ptr_eq(&before.ours, &tls.configs().ours),
+        "the same certificate is not a new configuration"
+    );
 }
 
 #[tokio::test]

@@ -186,11 +186,7 @@ pub fn is_read(method: &Method) -> bool {
 }
 
 /// Returns the user or the token that a request sends; none where it sends nothing valid.
-async fn holder(
-    users: &Users,
-    tokens: &Tokens,
-    shown: Credentials<'_>,
-) -> Result<Option<Holder>, ApiError> {
+async fn holder(users: &Users, tokens: &Tokens, shown: Credentials<'_>) -> Result<Option<Holder>, ApiError> {
     let Some(shown) = shown.authorization() else { return Ok(None) };
     users.refresh().await;
     if let Some((user, password)) = basic::credentials(shown) {

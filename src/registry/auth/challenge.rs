@@ -9,11 +9,7 @@ use crate::http::{PublicUrl, origin::forwarding};
 ///
 /// None where the connection may be insecure: a password is never requested over one by a token challenge, so the client
 /// gets the challenge of `Basic` instead.
-pub fn bearer(
-    public_url: Option<&PublicUrl>,
-    shown: Credentials<'_>,
-    scope: Option<&str>,
-) -> Option<String> {
+pub fn bearer(public_url: Option<&PublicUrl>, shown: Credentials<'_>, scope: Option<&str>) -> Option<String> {
     let (headers, scheme) = (shown.headers(), if shown.is_secure() { "https" } else { "http" });
     challenge(public_url, headers, scheme, scope)
 }

@@ -75,7 +75,8 @@ async fn pushes_signatures_deletions_tokens_and_failed_logins_are_lines_of_the_a
     let (image, login) = (Image::of("audited", 1000), basic("me", "secret"));
     let digest = push(&node, &login, "app 1", &image.manifest, &image.blobs()).await;
     let signature = signature(&image);
-    let signed = push(&node, &login, &format!("app {}", Digest::sha256_of(&signature)), &signature, &[b"{}"]).await;
+    let signed =
+        push(&node, &login, &format!("app {}", Digest::sha256_of(&signature)), &signature, &[b"{}"]).await;
     let headers = [("authorization", login.as_str()), ("x-forwarded-for", "192.0.2.7")];
     assert_eq!(ask("GET", &node.url("/token"), &headers[..1]).await.status, 200);
     assert_eq!(ask("GET", &node.url("/token"), &[]).await.status, 200, "for anonymous clients: no line");

@@ -85,18 +85,30 @@ async fn certificates_come_from_an_acme_server_and_are_kept() {
     let pebble = Pebble::start(dir.path(), &authority, port, &dns);
     let (listen, directory, ca) = (format!("127.0.0.1:{port}"), pebble.directory(), authority.path());
     let arguments = [
-        "--listen", &listen, "--acme", names[0], "--acme", names[1], "--acme-directory", &directory,
-        "--acme-ca", ca.to_str().unwrap(), "--acme-contact", "mailto:me@team.example",
+        "--listen",
+        &listen,
+        "--acme",
+        names[0],
+        "--acme",
+        names[1],
+        "--acme-directory",
+        &directory,
+        "--acme-ca",
+        ca.to_str().unwrap(),
+        "--acme-contact",
+        "mailto:me@team.example",
     ];
     let data = tempfile::tempdir().unwrap();
     let node = Serve::start_in(data.path(), &arguments);
     assert_eq!(node.registry(), format!("one.localhost:{port}"));
-    let got = |name: &str| node.log().lines().any(|line| line.contains("got a certificate") && line.contains(name));
+    let got =
+        |name: &str| node.log().lines().any(|line| line.contains("got a certificate") && line.contains(name));
     until("both certificates are issued", || names.iter().all(|name| got(name))).await;
     let first = issued(port, names[0]).await.expect("a certificate");
     let second = issued(port, names[1]).await.expect("a certificate");
     assert!(first != second, "each name has its own");
-    let mode = |name: &str| fs::metadata(data.path().join("acme").join(name)).unwrap().permissions().mode() & 0o777;
+    let mode =
+        |name: &str| fs::metadata(data.path().join("acme").join(name)).unwrap().permissions().mode() & 0o777;
     for file in ["account.json", "one.localhost.pem", "two.localhost.pem"] {
         assert_eq!(mode(file), 0o600, "{file}");
     }
@@ -105,7 +117,11 @@ async fn certificates_come_from_an_acme_server_and_are_kept() {
     blocking(move || node.stop()).await;
     let again = Serve::start_in(data.path(), &arguments);
     assert!(issued(port, names[0]).await == Some(first));
-    assert!(!again.log().lines().rev().take(3).any(|line| line.contains("no certificate")), "{}", again.log());
+    assert!(
+        !again.log().lines().rev().take(3).any(|line| line.contains("no certificate")),
+        "{}",
+        again.log()
+    );
     // Its authority is not the one of the server itself.
     let client = trusting(&authority).resolve(names[0], ([127, 0, 0, 1], port).into()).build().unwrap();
     assert!(client.get(format!("https://{}:{port}/v2/", names[0])).send().await.is_err());

@@ -55,7 +55,8 @@ async fn certificates_that_cannot_be_served_are_usage_errors_that_name_the_file(
     let audit = dir.path().join("nowhere/audit");
     serve(&["--audit-log", text(&audit)]).failed(2, &["cannot write the audit log", text(&audit), "hint: "]);
     let hook = ["--webhook", "http://127.0.0.1:9"];
-    serve(&[&hook[..], &["--webhook-secret", text(&empty)]].concat()).failed(2, &["is not a secret", "hint: "]);
+    serve(&[&hook[..], &["--webhook-secret", text(&empty)]].concat())
+        .failed(2, &["is not a secret", "hint: "]);
 }
 
 async fn tls_settings_that_make_no_sense_together_are_usage_errors() {

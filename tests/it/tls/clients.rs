@@ -55,8 +55,18 @@ async fn curl_shows_a_client_certificate_over_http2() {
     let (node, authority, own) = node();
     let curl = |more: &[&str]| {
         let mut command = Command::new("curl");
-        command.env("PATH", search_path()).args(["-s", "-o", "/dev/null", "-w", "%{http_code} %{http_version}"]);
-        command.arg("--cacert").arg(authority.path()).args(more).arg(format!("https://{}/v2/", node.registry()));
+        command.env("PATH", search_path()).args([
+            "-s",
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{http_code} %{http_version}",
+        ]);
+        command
+            .arg("--cacert")
+            .arg(authority.path())
+            .args(more)
+            .arg(format!("https://{}/v2/", node.registry()));
         let output = command.output().unwrap();
         (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
     };
