@@ -1,14 +1,14 @@
 //! What clients did: a line of the audit log for each, and webhooks.
 
-mod audit;
-mod webhook;
+pub mod audit;
+pub mod webhook;
 
 use std::time::SystemTime;
 
 use serde::Serialize;
 
-pub use audit::{Audit, AuditError};
-pub use webhook::{WebhookError, WebhookOptions, WebhookUrl, Webhooks};
+pub use audit::Audit;
+pub use webhook::{WebhookOptions, WebhookUrl, Webhooks};
 
 /// What a client did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

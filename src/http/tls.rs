@@ -32,7 +32,7 @@ use tokio::sync::Semaphore;
 
 pub use certificate::Certificate;
 use certificate::Certificates;
-pub use challenges::{Answer, Challenges};
+pub use challenges::Challenges;
 pub use client::Secure;
 pub use error::Error;
 use files::Files;

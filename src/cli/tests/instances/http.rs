@@ -85,14 +85,14 @@ fn tls_errors(text: &mut String) {
 
 fn event_errors(text: &mut String) {
     {
-        use http::events::AuditError;
+        use http::events::audit::AuditError;
         let no_log = AuditError::new(std::path::Path::new("/var/log/ocipfs/audit"), refused());
         instances!(text, AuditError, AuditError { .. } => no_log,);
     }
-    use http::events::WebhookError as E;
+    use http::events::webhook::WebhookError as E;
     let secret = || "/etc/ocipfs/secret".to_string();
     let no_client = || reqwest::Client::new().get("http://").build().unwrap_err();
-    instances!(text, http::events::WebhookError,
+    instances!(text, http::events::webhook::WebhookError,
         E::Secret { .. } => E::Secret { path: secret(), why: refused() },
         E::Length { .. } => E::Length { path: secret(), length: 0 },
         E::Client(_) => E::Client(no_client()),
