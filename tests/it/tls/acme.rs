@@ -81,7 +81,7 @@ async fn certificates_come_from_an_acme_server_and_are_kept() {
     let (authority, dir) = (Authority::new(), tempfile::tempdir().unwrap());
     let (dns, port) = (Dns::start().await, free_port());
     let names = ["one.localhost", "two.localhost"];
-    names.map(|name| dns.set(name, 0, &[]));
+    names.iter().for_each(|name| dns.set(name, 0, &[]));
     let pebble = Pebble::start(dir.path(), &authority, port, &dns);
     let (listen, directory, ca) = (format!("127.0.0.1:{port}"), pebble.directory(), authority.path());
     let arguments = [

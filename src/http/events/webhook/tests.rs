@@ -64,7 +64,7 @@ async fn an_event_is_sent_again_until_it_is_taken_and_a_refused_one_is_not() {
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let hooks = Webhooks::start(options(&url, None), "https://r.example".into(), &tasks, &stop).unwrap();
     hooks.queue(&Event::now(Action::Token));
-    ["1", "refused", "2"].map(|tag| hooks.queue(&pushed(tag)));
+    ["1", "refused", "2"].iter().for_each(|tag| hooks.queue(&pushed(tag)));
     for tag in ["1", "2"] {
         let (headers, event) = tokio::time::timeout(SOON, came.recv()).await.unwrap().unwrap();
         assert_eq!(headers["content-type"], CLOUD_EVENT);
