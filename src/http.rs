@@ -1,9 +1,11 @@
 //! What all HTTP listeners have in common: connections and their limits, where a request comes from, and users.
 
 pub(crate) mod access_log;
+pub(crate) mod acme;
 pub(crate) mod basic;
 pub mod closing;
 mod drain;
+pub(crate) mod events;
 mod hosts;
 pub(crate) mod htpasswd;
 pub(crate) mod listener;
@@ -11,6 +13,7 @@ pub mod metrics;
 pub(crate) mod origin;
 mod public_url;
 pub(crate) mod reloaded;
+pub(crate) mod tls;
 
 pub(crate) use drain::{DRAIN_TIMEOUT, MAX_DRAIN_BYTES, drain};
 pub use htpasswd::{Error as UsersError, Users};

@@ -10,11 +10,28 @@ const MAX_REDIRECTS: usize = 5;
 
 /// Creates a client that trusts the certificates of the system.
 pub fn new() -> reqwest::Result<reqwest::Client> {
+    builder().build()
+}
+
+/// The settings of such a client, for a caller that has more of them.
+pub fn builder() -> reqwest::ClientBuilder {
     ocipfs_node::install_cryptography();
     reqwest::Client::builder()
         .user_agent(concat!("ocipfs/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(CONNECT_TIMEOUT)
         .read_timeout(READ_TIMEOUT)
         .redirect(reqwest::redirect::Policy::limited(MAX_REDIRECTS))
-        .build()
+}
+
+/// An error with what led to it: the outer one alone says little of a failed connection.
+pub fn with_sources(error: &dyn std::error::Error) -> String {
+    let (mut text, mut source) = (error.to_string(), error.source());
+    while let Some(inner) = source {
+        let why = inner.to_string();
+        if !text.contains(&why) {
+            text = format!("{text}: {why}");
+        }
+        source = inner.source();
+    }
+    text
 }

@@ -12,6 +12,7 @@ mod multipart;
 mod query;
 mod referrers;
 mod request_log;
+mod signed;
 mod tags;
 mod uploads;
 
@@ -37,16 +38,18 @@ use crate::{
     http::{
         closing::{Closing, say_close},
         drain,
+        events::Events,
         listener::{self, Limits},
         metrics::{HttpMetrics, measure},
         origin::RegistryPlace,
+        tls::Tls,
     },
     names::{
         NameKind, Resolver,
         push::{self, Pushes},
     },
 };
-use auth::is_read;
+use auth::{Credentials, is_read};
 use documents::ResponseBudget;
 use endpoint::Endpoint;
 use error::ApiError;
@@ -61,6 +64,7 @@ pub struct Registry {
     pushes: Pushes,
     access: Access,
     place: RegistryPlace,
+    events: Events,
 }
 
 impl FromRef<Registry> for Access {
@@ -80,6 +84,10 @@ pub struct Options {
     pub metrics: HttpMetrics,
     /// Told when the node drains.
     pub closing: Closing,
+    /// What tells of pushes, deletions and logins.
+    pub events: Events,
+    /// TLS of the listener, if it has any.
+    pub tls: Option<Tls>,
 }
 
 /// Why no client may push to a registry that listens at this address; none where some may.
@@ -94,17 +102,17 @@ pub fn read_only(access: &Access, address: SocketAddr) -> Option<String> {
 pub async fn serve(
     listener: TcpListener,
     resolver: Resolver,
-    Options { access, gateway, metrics, closing }: Options,
+    Options { access, gateway, metrics, closing, events, tls }: Options,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let place = RegistryPlace::new(listener.local_addr()?, access.public_url().cloned());
     let pushes = Pushes::new(resolver.clone());
-    let app = router(Registry { resolver, pushes: pushes.clone(), access, place }, gateway)
+    let app = router(Registry { resolver, pushes: pushes.clone(), access, place, events }, gateway)
         .layer(from_fn_with_state(closing, say_close))
         .layer(from_fn_with_state(metrics, measure));
     let expiring = stop.clone().run_until_cancelled_owned(async move { pushes.expire_uploads().await });
     let expiring = tokio::spawn(expiring);
-    listener::serve(listener, app, Limits::default(), stop).await;
+    listener::serve_with(listener, app, Limits::default(), tls, stop).await;
     let _ = expiring.await;
     Ok(())
 }
@@ -135,8 +143,9 @@ fn gateway_routes(registry: &Registry) -> Router<Registry> {
 }
 
 async fn admit_to_gateway(State(registry): State<Registry>, request: Request, next: Next) -> Response {
-    match registry.access.check_pull(request.headers()).await {
-        Ok(()) => next.run(request).await,
+    let (parts, body) = request.into_parts();
+    match registry.access.check_pull(Credentials::of(&parts)).await {
+        Ok(()) => next.run(Request::from_parts(parts, body)).await,
         Err(refusal) => refusal.into_response(),
     }
 }
@@ -147,15 +156,12 @@ fn stale(registry: &Registry, kind: &NameKind) -> Option<[(HeaderName, &'static 
 }
 
 /// Where there are users, this is where a client learns that it has to log in.
-async fn version(
-    State(registry): State<Registry>,
-    method: Method,
-    headers: HeaderMap,
-) -> Result<impl IntoResponse, ApiError> {
-    if !is_read(&method) {
-        return Err(ApiError::method(&method, "GET, HEAD"));
+async fn version(State(registry): State<Registry>, request: Request) -> Result<impl IntoResponse, ApiError> {
+    let (parts, _) = request.into_parts();
+    if !is_read(&parts.method) {
+        return Err(ApiError::method(&parts.method, "GET, HEAD"));
     }
-    registry.access.greet(&headers).await?;
+    registry.access.greet(Credentials::of(&parts)).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], "{}"))
 }
 
@@ -211,7 +217,7 @@ async fn read(registry: &Registry, parts: &Parts) -> Result<Response, ApiError> 
     let endpoint = Endpoint::parse(&path).ok_or_else(ApiError::no_endpoint)?;
     let (head, headers) = (parts.method == Method::HEAD, &parts.headers);
     let query = Query::parse(parts.uri.query());
-    registry.access.check_read(headers, &endpoint).await?;
+    registry.access.check_read(Credentials::of(parts), &endpoint).await?;
     let answer = match endpoint {
         Endpoint::Manifest { name, reference } => manifests::get(registry, name, reference, headers).await,
         Endpoint::Blob { name, digest } if head => blobs::head(registry, name, digest, headers).await,

@@ -11,11 +11,11 @@ use super::Exit;
 use crate::control::Failure;
 
 /// Warns of key files that other users can read, and says so of the node directory.
-pub fn check(data_dir: &Path, swarm_key: Option<&Path>) {
+pub fn check<'a>(data_dir: &Path, given: impl Iterator<Item = &'a PathBuf>) {
     let named = fs::read_dir(data_dir.join("keys")).into_iter().flatten().flatten().map(|entry| entry.path());
     let keys: Vec<PathBuf> = named
         .chain(["identity.key", "admin.key"].map(|name| data_dir.join(name)))
-        .chain(swarm_key.map(PathBuf::from))
+        .chain(given.cloned())
         .collect();
     for (path, mode) in keys.iter().filter_map(|path| Some((path, open_to_others(path)?))) {
         let path = path.display();

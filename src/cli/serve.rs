@@ -1,6 +1,7 @@
 mod notify;
 mod operations;
 mod rpc;
+mod security;
 mod signals;
 
 use std::{
@@ -15,15 +16,17 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Exit, Global, log, open, secrets,
-    settings::{Settings, peer_list},
+    settings::{Settings, loopback, peer_list},
 };
 use crate::{
     allocator,
     control::{Failure, Instance, Network, Reply, Request, server::Server},
+    http::tls::Tls,
     registry::{self, Access},
 };
 use operations::Operations;
 use rpc::BoundRpc;
+use security::Security;
 use signals::{Signals, reload};
 
 /// More than all connections of clients and peers need.
@@ -64,7 +67,7 @@ pub async fn run(global: &Global, serve: Serve) -> Result<(), Exit> {
     if let Some(swarm) = &options.swarm {
         Network::of(swarm).check(&options.data_dir, serve.change_network).map_err(Exit::Usage)?;
     }
-    let access = settings.access()?;
+    let (access, tls) = (settings.access()?, security::tls(&settings)?);
     raise_open_files();
     let listener = TcpListener::bind(address).await.map_err(|e| {
         Failure::new(format!("cannot listen on {address} for the registry: {e}"))
@@ -72,20 +75,16 @@ pub async fn run(global: &Global, serve: Serve) -> Result<(), Exit> {
     })?;
     let rpc = rpc::bind(&settings).await?;
     let operations = Operations::start(&settings).await?;
-    let mut shown = listener.local_addr().map_err(Failure::new)?;
-    if shown.ip().is_unspecified() {
-        // Nobody can pull from 0.0.0.0; from this machine, loopback is right.
-        shown.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
-    }
-    secrets::check(&options.data_dir, settings.swarm_key());
-    options.registry = shown.to_string();
+    let shown = loopback(listener.local_addr().map_err(Failure::new)?);
+    secrets::check(&options.data_dir, settings.keys());
+    options.registry = tls.as_ref().map_or_else(|| shown.to_string(), |tls| tls.shown_at(shown));
     if let Some(swarm) = &mut options.swarm {
         swarm.listed_peers.extend(peer_list::fetch(settings.bootstrap_from()).await);
     }
     let instance = open(options).await?;
     // Before `ready` is printed: its reader may stop the process at once.
     let mut signals = Signals::listen()?;
-    let listening = (listener, access, rpc);
+    let listening = (listener, access, tls, rpc);
     let outcome = run_in(global, &instance, &settings, listening, (&operations, &mut signals)).await;
     tokio::select! {
         () = instance.close() => {}
@@ -99,19 +98,23 @@ async fn run_in(
     global: &Global,
     instance: &Instance,
     settings: &Settings,
-    (listener, access, rpc): (TcpListener, Access, Option<BoundRpc>),
+    (listener, access, tls, rpc): (TcpListener, Access, Option<Tls>, Option<BoundRpc>),
     (operations, signals): (&Operations, &mut Signals),
 ) -> Result<(), Exit> {
     let stop = CancellationToken::new();
+    let mut security = Security::open(settings, tls, instance.registry(), &stop)?;
     let control = Server::bind(&settings.data_dir())?;
     let control = tokio::spawn(control.run(instance.clone(), stop.clone()));
     let trimming = tokio::spawn(allocator::trim(stop.clone()));
     let read_only = listener.local_addr().ok().and_then(|address| registry::read_only(&access, address));
-    let files = access.files().into_iter().chain(rpc.iter().flat_map(BoundRpc::files)).collect();
-    let reloading =
-        tokio::spawn(stop.clone().run_until_cancelled_owned(reload(files, operations.notifier())?));
+    let (tls, events) = (security.tls.clone(), security.events.clone());
+    let files =
+        access.files().into_iter().chain(security.files()).chain(rpc.iter().flat_map(BoundRpc::files));
+    let reloading = reload(files.collect(), operations.notifier())?;
+    let reloading = tokio::spawn(stop.clone().run_until_cancelled_owned(reloading));
+    let beside = security.start(&stop);
     let (metrics, closing) = (operations.http(), operations.closing());
-    let options = registry::Options { access, gateway: settings.gateway(), metrics, closing };
+    let options = registry::Options { access, gateway: settings.gateway(), metrics, closing, events, tls };
     let registry =
         tokio::spawn(registry::serve(listener, instance.resolver().clone(), options, stop.clone()));
     let rpc = rpc.map(|rpc| rpc.serve(instance, settings, stop.clone())).transpose()?;
@@ -127,7 +130,7 @@ async fn run_in(
     let has_time = operations.drain(signals).await;
     stop.cancel();
     tokio::select! {
-        drained = tokio::time::timeout(DRAIN, async { tokio::join!(registry, rpc, control, trimming, reloading) }) => {
+        drained = tokio::time::timeout(DRAIN, async { tokio::join!(registry, rpc, control, trimming, reloading, beside.wait()) }) => {
             if drained.is_err() {
                 tracing::warn!("some transfers were broken off");
             }
@@ -167,10 +170,11 @@ async fn say_ready(global: &Global, instance: &Instance, read_only: Option<Strin
     let address = identity.announced.first().or(identity.listen.first()).unwrap_or(&identity.peer);
     let _ = writeln!(
         stdout(),
-        "ready: registry http://{registry}{}, peer {address}, sharing {}; try: docker pull {registry}/layer/<cid>",
+        "ready: registry {scheme}://{registry}{}, peer {address}, sharing {}; try: docker pull {registry}/layer/<cid>",
         read_only.map(|why| format!(" (read-only until --htpasswd names users: {why})")).unwrap_or_default(),
         super::status::shared(&status.published.share),
         registry = status.registry,
+        scheme = if status.tls { "https" } else { "http" },
     );
     Ok(())
 }

@@ -1,9 +1,11 @@
 //! What `serve` can be told, by the same names as flags, in the environment and in the file.
 
 mod environment;
+mod events;
 mod file;
 mod options;
 pub mod peer_list;
+mod secure;
 mod values;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -13,7 +15,10 @@ use ocipfs_node::{HttpEndpoint, Multiaddr};
 use serde::Deserialize;
 
 pub use environment::{check as check_environment, without_empty};
+use events::EventSettings;
+pub use options::loopback;
 use peer_list::PeerList;
+use secure::TlsSettings;
 pub use values::Size;
 use values::{Age, DnsServer, IpnsName, Listen, PeerName, Time, list};
 
@@ -21,7 +26,7 @@ use super::{Exit, Global};
 use crate::{
     content::{Profile, SharePolicy},
     control::Failure,
-    http::{PublicUrl, Users},
+    http::{PublicUrl, Users, acme, tls},
     http_client::routers::RouterUrl,
     images::repository::Rule,
     memory::Memory,
@@ -129,6 +134,9 @@ pub struct Settings {
     /// URL at which clients reach the registry through a proxy, such as https://registry.example; pushes then require --htpasswd [default: as the Host header says]
     #[arg(long, value_name = "URL", env = "OCIPFS_PUBLIC_URL")]
     public_url: Option<PublicUrl>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    tls: TlsSettings,
     /// Who may pull: `everybody`, or only the `users` of --htpasswd [default: everybody]
     #[arg(long, value_name = "users|everybody", env = "OCIPFS_PULL")]
     pull: Option<Pull>,
@@ -166,6 +174,9 @@ pub struct Settings {
     /// How long to serve new requests after SIGTERM, while /readyz says that the node stops: longer than a load balancer takes to notice [default: 2s with --admin-listen, 0s without]
     #[arg(long, value_name = "TIME", env = "OCIPFS_DRAIN_DELAY")]
     drain_delay: Option<Age>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    events: EventSettings,
     /// Log each HTTP request: client, user, method, path, status, bytes, duration [default: false]
     #[arg(long, env = "OCIPFS_ACCESS_LOG", num_args = 0..=1, default_missing_value = "true", value_name = "true|false")]
     access_log: Option<bool>,
@@ -251,6 +262,7 @@ impl Settings {
             retention: self.retention.or(file.retention),
             htpasswd: self.htpasswd.or(file.htpasswd),
             public_url: self.public_url.or(file.public_url),
+            tls: self.tls.or(file.tls),
             pull: self.pull.or(file.pull),
             gateway: self.gateway.or(file.gateway),
             share: self.share.or(file.share),
@@ -263,6 +275,7 @@ impl Settings {
             ipfs_path: self.ipfs_path.or(file.ipfs_path),
             admin_listen: self.admin_listen.or(file.admin_listen),
             drain_delay: self.drain_delay.or(file.drain_delay),
+            events: self.events.or(file.events),
             access_log: self.access_log.or(file.access_log),
             log_format: self.log_format.or(file.log_format),
         })
@@ -295,11 +308,6 @@ impl Settings {
     /// Whether the node directory is that of the user who has not chosen one.
     pub fn is_default_dir(&self) -> bool {
         self.data_dir == default_data_dir()
-    }
-
-    /// The file of the swarm key.
-    pub fn swarm_key(&self) -> Option<&std::path::Path> {
-        self.swarm_key.as_deref()
     }
 
     pub fn listen(&self) -> SocketAddr {
@@ -342,10 +350,34 @@ impl Settings {
         let hint = "`htpasswd -B -c FILE NAME` makes such a file";
         let read = |path: &PathBuf| Users::read(path).map_err(|e| usage(e, hint));
         let (users, pull) = (self.htpasswd.as_ref().map(read).transpose()?, self.pull.unwrap_or_default());
-        if pull == Pull::Users && users.is_none() {
-            return Err(usage("--pull users needs a file of users", "name it with --htpasswd FILE"));
+        if pull == Pull::Users && users.is_none() && !self.tls.has_client_ca() {
+            return Err(usage(
+                "--pull users needs a file of users",
+                "name it with --htpasswd FILE, or the authorities of client certificates with --client-ca FILE",
+            ));
         }
-        Ok(Access::new(users, pull, self.public_url.clone()))
+        let access = Access::new(users, pull, self.public_url.clone());
+        Ok(if self.tls.has_client_ca() { access.with_certificates() } else { access })
+    }
+
+    /// The files of TLS, if the registry speaks HTTPS.
+    pub fn tls(&self) -> Result<Option<tls::Options>, Exit> {
+        self.tls.options(self.htpasswd.is_some())
+    }
+
+    /// The ACME server, if certificates come from one.
+    pub fn acme(&self) -> Option<acme::Options> {
+        self.tls.acme(self.data_dir())
+    }
+
+    /// Files of private keys and secrets.
+    pub fn keys(&self) -> impl Iterator<Item = &PathBuf> {
+        self.swarm_key.iter().chain(self.tls.keys()).chain(self.events.secret())
+    }
+
+    /// The audit log and webhooks.
+    pub fn events(&self) -> &EventSettings {
+        &self.events
     }
 }
 

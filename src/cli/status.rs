@@ -17,7 +17,13 @@ pub struct Status;
 pub async fn run(global: &Global) -> Result<(), Exit> {
     let Reply::Status(status) = ask(global, Request::Status).await? else { return Err(unexpected()) };
     output::print_all(global, &status, || {
-        outln!("registry    http://{} (ocipfs {}, up {} s)", status.registry, status.version, status.seconds);
+        let scheme = if status.tls { "https" } else { "http" };
+        outln!(
+            "registry    {scheme}://{} (ocipfs {}, up {} s)",
+            status.registry,
+            status.version,
+            status.seconds
+        );
         outln!("peer        {}", status.identity.peer);
         match status.reachable {
             true => status.identity.announced.iter().for_each(|address| outln!("announced   {address}")),

@@ -22,10 +22,10 @@ pub async fn check(
     options: &Options,
     is_default_dir: bool,
 ) -> Result<Option<Note>, Failure> {
-    if !(is_default_dir || prints_references(request)) || !is_registry(&options.registry).await {
+    if !(is_default_dir || prints_references(request)) || !is_registry(&options.listen).await {
         return Ok(None);
     }
-    let (dir, registry) = (options.data_dir.display(), &options.registry);
+    let (dir, registry) = (options.data_dir.display(), &options.listen);
     let message = format!("no node is running in {dir}, but a registry answers on {registry}");
     if is_default_dir {
         return Err(Failure::new(message).hint(format!(
@@ -44,7 +44,7 @@ fn prints_references(request: &Request) -> bool {
     )
 }
 
-/// Whether an OCI registry answers at `address`.
+/// Whether an OCI registry answers at `address`; one with TLS answers a request without it by an error that says so.
 pub async fn is_registry(address: &str) -> bool {
     let head = timeout(ANSWER_TIMEOUT, head(address)).await;
     head.is_ok_and(|head| head.is_ok_and(|head| head.contains("docker-distribution-api-version")))

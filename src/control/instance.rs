@@ -49,6 +49,10 @@ pub struct Options {
     pub policy: Policy,
     /// The registry's address as references show it.
     pub registry: String,
+    /// The address at which a registry may answer while no node is running.
+    pub listen: String,
+    /// Whether the registry speaks HTTPS.
+    pub tls: bool,
     /// Sharing policy, followed names and publish key.
     pub naming: Naming,
 }
@@ -86,6 +90,7 @@ struct Inner {
     stop: CancellationToken,
     tasks: TaskTracker,
     registry: String,
+    tls: bool,
     /// The network that the node directory belongs to, whether a swarm runs or not; none before the first one.
     network: Option<Network>,
     started: Instant,
@@ -157,10 +162,22 @@ impl Instance {
                 return Err(failure);
             }
         };
-        let (registry, started, stop) = (options.registry, Instant::now(), CancellationToken::new());
+        let (registry, tls) = (options.registry, options.tls);
+        let (started, stop) = (Instant::now(), CancellationToken::new());
         let (tasks, _lock) = (TaskTracker::new(), lock);
-        let instance =
-            Inner { resolver, publisher, prefetch, policy, stop, tasks, registry, network, started, _lock };
+        let instance = Inner {
+            resolver,
+            publisher,
+            prefetch,
+            policy,
+            stop,
+            tasks,
+            registry,
+            tls,
+            network,
+            started,
+            _lock,
+        };
         let instance = Self(Arc::new(instance));
         if online {
             instance.spawn_tasks();
@@ -174,6 +191,11 @@ impl Instance {
         let (repositories, content) = (resolver.repositories().clone(), resolver.content().clone());
         tasks.spawn(sweeper::run(repositories, content, policy.clone(), stop.clone()));
         tasks.spawn(prefetch::run(resolver.clone(), *prefetch, stop.clone()));
+    }
+
+    /// Returns the registry's address as references show it.
+    pub fn registry(&self) -> &str {
+        &self.0.registry
     }
 
     /// Returns the publisher.

@@ -201,6 +201,9 @@ pub struct Status {
     pub version: String,
     /// Where the registry answers.
     pub registry: String,
+    /// Whether it speaks HTTPS.
+    #[serde(default)]
+    pub tls: bool,
     /// Identity of the node.
     pub identity: Identity,
     /// Whether peers are told an address.

@@ -12,7 +12,7 @@ use axum::{
     Router,
     body::Body,
     extract::Request,
-    http::{self, Version},
+    http::{self, HeaderValue, Version, header},
     response::Response,
 };
 use hyper::{body::Incoming, service::service_fn};
@@ -22,13 +22,17 @@ use hyper_util::{
 };
 use rustix::process::{Resource, getrlimit};
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{Notify, OwnedSemaphorePermit, Semaphore},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_service::Service;
 
-use super::origin::ClientAddress;
+use super::{
+    origin::ClientAddress,
+    tls::{Refused, Secure, Tls},
+};
 use stall::Stall;
 use unread::Unread;
 
@@ -73,11 +77,22 @@ impl Default for Limits {
 
 /// Serves until `stop`, then until the last request is answered.
 pub async fn serve(listener: TcpListener, app: Router, limits: Limits, stop: CancellationToken) {
+    serve_with(listener, app, limits, None, stop).await;
+}
+
+/// Serves like [`serve`], over TLS if there is any.
+pub async fn serve_with(
+    listener: TcpListener,
+    app: Router,
+    limits: Limits,
+    tls: Option<Tls>,
+    stop: CancellationToken,
+) {
     let (builder, connections) = (builder(&limits), TaskTracker::new());
     let places = Arc::new(Semaphore::new(limits.connections));
     while let Some(accepted) = stop.run_until_cancelled(accept(&listener, &places)).await {
-        let connection = Connection { accepted, app: app.clone(), limits, stop: stop.clone() };
-        connections.spawn(connection.run(builder.clone()));
+        let (app, tls, stop) = (app.clone(), tls.clone(), stop.clone());
+        connections.spawn(Connection { accepted, app, limits, tls, stop }.run(builder.clone()));
     }
     drop(listener);
     connections.close();
@@ -128,36 +143,71 @@ struct Connection {
     accepted: Accepted,
     app: Router,
     limits: Limits,
+    tls: Option<Tls>,
     stop: CancellationToken,
 }
 
 impl Connection {
     async fn run(self, builder: Builder<TokioExecutor>) {
-        let Accepted { stream, peer, place } = self.accepted;
+        let Self { accepted: Accepted { stream, peer, place }, app, limits, tls, stop } = self;
+        let watched = |stream: TcpStream| Stall::new(stream, limits.write_stall_timeout);
+        let talk = Talk { peer, app, limits, stop: stop.clone() };
+        match tls {
+            None => talk.run(builder, watched(stream), None).await,
+            Some(tls) => match stop.run_until_cancelled(tls.accept(stream, watched)).await {
+                Some(Ok((stream, secure))) => talk.run(builder, stream, Some(secure)).await,
+                Some(Err(refused)) => log_refused(peer, &refused),
+                None => {}
+            },
+        }
+        drop(place);
+    }
+}
+
+/// Requests of one connection, and their answers.
+struct Talk {
+    peer: SocketAddr,
+    app: Router,
+    limits: Limits,
+    stop: CancellationToken,
+}
+
+impl Talk {
+    async fn run<S>(self, builder: Builder<TokioExecutor>, stream: S, secure: Option<Secure>)
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let Self { peer, app, limits, stop } = self;
         let begun = Arc::new(Notify::new());
         let unread = Unread::default();
-        let (app, has_begun, watch) = (self.app, begun.clone(), unread.clone());
+        let (has_begun, watch) = (begun.clone(), unread.clone());
         let service = service_fn(move |request: http::Request<Incoming>| {
             has_begun.notify_one();
-            answer(app.clone(), request.map(Body::new), peer, watch.clone())
+            let request = described(request.map(Body::new), peer, secure.clone());
+            answer(app.clone(), request, watch.clone())
         });
-        let io = TokioIo::new(Stall::new(stream, self.limits.write_stall_timeout));
-        let mut connection = pin!(builder.serve_connection(io, service));
-        let mut silence = pin!(silence(&begun, self.limits.header_timeout));
-        let mut stall = pin!(unread.stalls(self.limits.write_stall_timeout));
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        let mut silence = pin!(silence(&begun, limits.header_timeout));
+        let mut stall = pin!(unread.stalls(limits.write_stall_timeout));
         let mut is_stopping = false;
         loop {
             tokio::select! {
                 ended = connection.as_mut() => break log(peer, ended.err()),
                 () = silence.as_mut() => break log(peer, Some("no request received".into())),
                 () = stall.as_mut() => break log(peer, Some("the client stopped reading the response".into())),
-                () = self.stop.cancelled(), if !is_stopping => {
+                () = stop.cancelled(), if !is_stopping => {
                     is_stopping = true;
                     connection.as_mut().graceful_shutdown();
                 }
             }
         }
-        drop(place);
+    }
+}
+
+fn log_refused(peer: SocketAddr, refused: &Refused) {
+    match refused.is_failed_login() {
+        true => tracing::warn!(client = %peer, "client certificate refused: {refused}"),
+        false => tracing::debug!(%peer, "connection closed: {refused}"),
     }
 }
 
@@ -175,13 +225,21 @@ async fn silence(begun: &Notify, limit: Duration) {
     }
 }
 
-async fn answer(
-    mut app: Router,
-    mut request: Request,
-    peer: SocketAddr,
-    unread: Unread,
-) -> Result<Response, Infallible> {
+/// Adds what the connection tells of a request. HTTP/2 names the host in `:authority`; for what reads headers it is in `Host`, too
+/// (RFC 9113, section 8.3.1).
+fn described(mut request: Request, peer: SocketAddr, secure: Option<Secure>) -> Request {
     request.extensions_mut().insert(ClientAddress(peer));
+    if let Some(secure) = secure {
+        request.extensions_mut().insert(secure);
+    }
+    let authority = request.uri().authority().map(|authority| HeaderValue::from_str(authority.as_str()));
+    if let (Version::HTTP_2, Some(Ok(host))) = (request.version(), authority) {
+        request.headers_mut().entry(header::HOST).or_insert(host);
+    }
+    request
+}
+
+async fn answer(mut app: Router, request: Request, unread: Unread) -> Result<Response, Infallible> {
     let has_windows = request.version() == Version::HTTP_2;
     let answer = app.call(request).await?;
     Ok(if has_windows { answer.map(|body| unread.watch(body)) } else { answer })

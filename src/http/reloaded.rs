@@ -18,7 +18,7 @@ use std::{
 
 use futures::future::BoxFuture;
 
-use stamp::Stamp;
+pub(in crate::http) use stamp::Stamp;
 
 /// Between two looks at the files.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);

@@ -96,6 +96,11 @@ impl ApiError {
         Self::new(StatusCode::MISDIRECTED_REQUEST, "DENIED", message)
     }
 
+    /// A change, or a private pull, by a client without a certificate, where only certificates make users.
+    pub fn needs_certificate() -> Self {
+        Self::denied("a client certificate is required, and this connection has none that names a user")
+    }
+
     /// The process ends before the request does.
     pub fn stopped() -> Self {
         Self::content(FetchError::Stopped.into(), ResourceKind::Blob)

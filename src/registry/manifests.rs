@@ -12,6 +12,7 @@ use super::{
     error::{ApiError, ResourceKind},
     not_modified,
     query::Query,
+    signed::{self, Signature},
     stale,
 };
 use crate::{
@@ -71,11 +72,16 @@ pub async fn put(
     let stall_timeout = registry.resolver.content().stall_timeout();
     let bytes = body::whole(headers, body, MAX_MANIFEST, stall_timeout).await?;
     let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let is_signature = registry.events.are_wanted() && signed::is_signature(&bytes);
     let push = ManifestPush { reference: &reference, tags: tags.clone(), media_type, bytes };
     let pushed = registry.pushes.put_manifest(name, push).await?;
     // The tag in the path needs no confirmation.
     let confirmed = if matches!(reference, Reference::Digest(_)) { tags } else { Vec::new() };
-    Ok(created(name, pushed, confirmed))
+    let mut created = created(name, pushed, confirmed);
+    if is_signature {
+        created.extensions_mut().insert(Signature);
+    }
+    Ok(created)
 }
 
 fn created(name: &Name, pushed: PushedManifest, tags: Vec<Tag>) -> Response {

@@ -1,57 +1,96 @@
-//! One log line per push, deletion and failed login; with `--access-log` one per request.
+//! One log line, and one event, per push, deletion, token and failed login; with `--access-log` one line per request.
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, Method, StatusCode},
+    http::{Method, StatusCode},
     middleware::Next,
     response::Response,
 };
 
 use super::{
     Registry,
+    auth::{Credentials, TOKEN_PATH},
     endpoint::{self, Endpoint},
+    signed::{Signature, signed_by_tag},
 };
-use crate::http::access_log::RequestLine;
+use crate::http::{
+    access_log::RequestLine,
+    events::{Action, Event},
+};
 
 /// Logs a request once it is answered.
 pub async fn log(State(registry): State<Registry>, request: Request, next: Next) -> Response {
-    let line = RequestLine::new(&request, registry.access.claimed_user(request.headers()));
+    let user = registry.access.claimed_user(Credentials::of_request(&request));
+    let line = RequestLine::new(&request, user);
     let response = next.run(request).await;
-    event(&line, response.status(), response.headers());
+    if let Some(event) = event(&line, &response) {
+        log_event(&line, &event);
+        registry.events.record(&event);
+    }
     line.when_sent(response)
 }
 
-/// Logs what changed the registry, and failed logins.
-fn event(line: &RequestLine, status: StatusCode, headers: &HeaderMap) {
-    let RequestLine { client, forwarded_for, user, .. } = line;
-    let client = client.map(tracing::field::display);
-    let (forwarded_for, user) = (forwarded_for.as_deref(), user.as_deref());
-    if status == StatusCode::UNAUTHORIZED && user.is_some() {
-        tracing::warn!(client, forwarded_for, user, "login failed");
+/// What changed the registry, a token, or a failed login.
+fn event(line: &RequestLine, response: &Response) -> Option<Event> {
+    let RequestLine { client, forwarded_for, user, method, path, .. } = line;
+    let of = |action| Event {
+        user: user.clone(),
+        client: client.map(|address| address.to_string()),
+        forwarded_for: forwarded_for.clone(),
+        ..Event::now(action)
+    };
+    match (method, response.status()) {
+        (_, StatusCode::UNAUTHORIZED) => user.is_some().then(|| of(Action::LoginFailed)),
+        (&Method::GET, StatusCode::OK) => (path == TOKEN_PATH && user.is_some()).then(|| of(Action::Token)),
+        (&Method::PUT, StatusCode::CREATED) => pushed(path, response, of(Action::Push)),
+        (&Method::DELETE, StatusCode::ACCEPTED) => deleted(path, of(Action::Delete)),
+        _ => None,
     }
-    let path = endpoint::decode(&line.path).unwrap_or_default();
-    let Some(endpoint) = Endpoint::parse(&path) else { return };
-    let (name, what) = match endpoint {
+}
+
+/// A push of a manifest; blobs arrive before it, and belong to it.
+fn pushed(path: &str, response: &Response, event: Event) -> Option<Event> {
+    let path = endpoint::decode(path)?;
+    let Endpoint::Manifest { name, reference } = Endpoint::parse(&path)? else { return None };
+    let header = |name: &str| response.headers().get(name)?.to_str().ok().map(str::to_owned);
+    let signed = signed_by_tag(reference);
+    let is_signature = signed.is_some() || response.extensions().get::<Signature>().is_some();
+    Some(Event {
+        action: if is_signature { Action::Sign } else { Action::Push },
+        repository: Some(name.into()),
+        reference: Some(reference.into()),
+        digest: header("docker-content-digest"),
+        subject: header("oci-subject").or(signed),
+        ..event
+    })
+}
+
+fn deleted(path: &str, event: Event) -> Option<Event> {
+    let path = endpoint::decode(path)?;
+    let (name, what) = match Endpoint::parse(&path)? {
         Endpoint::Manifest { name, reference } => (name, reference),
         Endpoint::Blob { name, digest } => (name, digest),
-        _ => return,
+        _ => return None,
     };
-    match (&line.method, status) {
-        (&Method::PUT, StatusCode::CREATED) => {
-            let digest = headers.get("docker-content-digest").and_then(|digest| digest.to_str().ok());
-            tracing::info!(
-                client,
-                forwarded_for,
-                user,
-                repository = name,
-                reference = what,
-                digest,
-                "pushed"
-            );
+    let digest = what.contains(':').then(|| what.to_owned());
+    Some(Event { repository: Some(name.into()), reference: Some(what.into()), digest, ..event })
+}
+
+/// Events in the log of the process, which has no line for tokens.
+fn log_event(line: &RequestLine, event: &Event) {
+    let Event { user, forwarded_for, repository, reference, digest, .. } = event;
+    let client = line.client.map(tracing::field::display);
+    let (forwarded_for, user) = (forwarded_for.as_deref(), user.as_deref());
+    let (repository, reference) = (repository.as_deref(), reference.as_deref());
+    match event.action {
+        Action::LoginFailed => tracing::warn!(client, forwarded_for, user, "login failed"),
+        Action::Push | Action::Sign => {
+            let digest = digest.as_deref();
+            tracing::info!(client, forwarded_for, user, repository, reference, digest, "pushed");
         }
-        (&Method::DELETE, StatusCode::ACCEPTED) => {
-            tracing::info!(client, forwarded_for, user, repository = name, reference = what, "deleted");
+        Action::Delete => {
+            tracing::info!(client, forwarded_for, user, repository, reference, "deleted");
         }
-        _ => {}
+        Action::Token => {}
     }
 }

@@ -24,6 +24,8 @@ pub static NOTATION: Tool = Tool::required(
     "github.com/notaryproject/notation/cmd/notation",
     "v1.3.2",
 );
+/// pebble, an ACME server for tests.
+pub static PEBBLE: Tool = Tool::new("pebble", "github.com/letsencrypt/pebble/v2/cmd/pebble", "v2.10.3");
 /// The client of [`BUILDKITD`].
 pub static BUILDCTL: Tool = Tool::required(
     "buildctl",

@@ -31,7 +31,7 @@ pub use buildkit::BuildKit;
 pub use containerd::Containerd;
 pub use docker::Docker;
 pub use go::{
-    BUILDCTL, BUILDKITD, COSIGN, CRANE, Client, HELM, KUBECTL_VALIDATE, KUBO, NOTATION, ORAS, REGCTL,
+    BUILDCTL, BUILDKITD, COSIGN, CRANE, Client, HELM, KUBECTL_VALIDATE, KUBO, NOTATION, ORAS, PEBBLE, REGCTL,
     SETTINGS, Tool, all,
 };
 pub use nerdctl::Nerdctl;

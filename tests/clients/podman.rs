@@ -72,6 +72,17 @@ impl Podman {
         self.room.run(&["podman", "push", "--tls-verify=false", reference])
     }
 
+    /// Pulls an image over TLS, with the certificates in a directory as `skopeo` takes them.
+    pub fn pull_over_tls(&self, certificates: &Path, reference: &str) -> Result<String, String> {
+        self.room.run(&["podman", "pull", "--cert-dir", &certificates.display().to_string(), reference])
+    }
+
+    /// Pushes an image over TLS, as [`Self::pull_over_tls`] pulls it.
+    pub fn push_over_tls(&self, certificates: &Path, image: &str, reference: &str) -> Result<String, String> {
+        let certificates = certificates.display().to_string();
+        self.room.run(&["podman", "push", "--cert-dir", &certificates, image, reference])
+    }
+
     /// Logs in to a registry.
     pub fn login(&self, registry: &str, user: &str, password: &str) -> Result<String, String> {
         let flags = ["--tls-verify=false", "--username", user, "--password", password];

@@ -1,5 +1,7 @@
 //! skopeo, which needs neither a daemon nor root.
 
+use std::path::Path;
+
 use super::{Room, installed};
 
 /// A skopeo with settings of its own.
@@ -49,6 +51,19 @@ impl Skopeo {
     pub fn copy_for(&self, architecture: &str, reference: &str, destination: &str) -> Result<String, String> {
         let (source, chosen) = (format!("docker://{reference}"), format!("--override-arch={architecture}"));
         self.room.run(&["skopeo", &chosen, "copy", "--src-tls-verify=false", &source, destination])
+    }
+
+    /// Copies an image from or to registries with TLS; `certificates` has `ca.crt`, and `client.cert` and `client.key` if the client
+    /// shows one.
+    pub fn copy_over_tls(
+        &self,
+        certificates: &Path,
+        source: &str,
+        destination: &str,
+    ) -> Result<String, String> {
+        let certificates = certificates.display().to_string();
+        let flags = ["--src-cert-dir", &certificates, "--dest-cert-dir", &certificates];
+        self.room.run(&[&["skopeo", "copy"][..], &flags, &[source, destination]].concat())
     }
 
     /// Copies an image between archives: `oci:DIR:TAG`, `oci-archive:FILE:TAG`, `docker-archive:FILE:NAME:TAG`.

@@ -1,4 +1,4 @@
-//! A DNS server on loopback that knows TXT records alone, and counts what it is asked.
+//! A DNS server on loopback that knows TXT records, finds hosts on loopback, and counts what it is asked.
 
 use std::{
     collections::HashMap,
@@ -11,7 +11,10 @@ use std::{
 
 use hickory_proto::{
     op::{Message, MessageType, ResponseCode},
-    rr::{RData, Record, RecordType, rdata::TXT},
+    rr::{
+        RData, Record, RecordType,
+        rdata::{A, TXT},
+    },
 };
 use tokio::{net::UdpSocket, task::JoinHandle};
 
@@ -98,6 +101,10 @@ impl Zone {
                     let data = RData::TXT(TXT::from_bytes(strings));
                     answer.add_answer(Record::from_rdata(query.name().clone(), *ttl, data));
                 }
+            }
+            Some(_) if query.query_type() == RecordType::A => {
+                let data = RData::A(A::new(127, 0, 0, 1));
+                answer.add_answer(Record::from_rdata(query.name().clone(), 0, data));
             }
             Some(_) => {}
             None => drop(answer.set_response_code(ResponseCode::NXDomain)),

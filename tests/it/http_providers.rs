@@ -55,7 +55,7 @@ fn is_whole(answer: &Answer, layer: &Layer, node: &Serve) {
 }
 
 /// A free port of loopback.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 

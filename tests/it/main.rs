@@ -1,5 +1,6 @@
 //! One integration binary, because each links the swarm again: a harness and one file a story.
 
+mod authority;
 #[path = "../clients/mod.rs"]
 mod clients;
 mod dns;
@@ -52,6 +53,7 @@ mod seeds;
 mod serving;
 mod space;
 mod stopping;
+mod tls;
 mod tools;
 mod upgrade;
 
@@ -101,6 +103,7 @@ fn main() {
         serving::trials(),
         space::trials(),
         stopping::trials(),
+        tls::trials(),
         tools::trials(),
         upgrade::trials(),
     ];

@@ -15,6 +15,7 @@
 //! server      the programs as children: ocipfs, docker-registry, nginx, boxo, Kubo, a bare libp2p stream, light peers
 //! proxy       links with a delay and a cap
 //! client      HTTP by hand: a blocking socket and one buffer, so that the servers are measured
+//! secure      the same over TLS, and a certificate
 //! push        blobs and manifests by HTTP
 //! rpc         the RPC of Kubo
 //! report      rows, ratios and targets, as a table, JSON and a plot
@@ -36,6 +37,7 @@ mod push;
 mod report;
 mod rpc;
 mod scenarios;
+mod secure;
 mod server;
 mod tar;
 

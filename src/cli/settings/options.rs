@@ -1,5 +1,7 @@
 //! The options that settings stand for: those of the instance, its content and its swarm.
 
+use std::net::{Ipv4Addr, SocketAddr};
+
 use ocipfs_node::{Bootstrap, Dns, Multiaddr, Router, SwarmKey};
 
 use super::{Settings, peer_list, usage, values::DnsServer};
@@ -7,6 +9,7 @@ use crate::{
     cli::Exit,
     content::{self, SharePolicy},
     control::{Naming, Options},
+    http::tls::Tls,
     http_client::routers,
     images::repository::Policy,
     memory::Memory,
@@ -46,16 +49,24 @@ impl Settings {
 
     /// What a command in the process works with.
     pub fn offline(&self) -> Options {
-        let registry = self.listen.map_or_else(|| LISTEN.into(), |listen| listen.0.to_string());
+        let listen = self.listen.map_or_else(|| LISTEN.into(), |listen| listen.0.to_string());
         Options {
             swarm: None,
             change_network: false,
             data_dir: self.data_dir(),
             content: self.content(),
             policy: self.policy(),
-            registry,
+            registry: self.shown_registry().unwrap_or_else(|| listen.clone()),
+            listen,
+            tls: self.tls.is_on(),
             naming: self.naming(SharePolicy::All),
         }
+    }
+
+    /// The registry's address in references where it speaks TLS, if this process can read the certificates.
+    fn shown_registry(&self) -> Option<String> {
+        let tls = Tls::open(self.tls().ok().flatten()?).ok()?;
+        Some(tls.shown_at(loopback(self.listen())))
     }
 
     pub(super) fn naming(&self, share: SharePolicy) -> Naming {
@@ -122,9 +133,19 @@ impl Settings {
             content: self.content(),
             policy: self.policy(),
             registry: String::new(),
+            listen: String::new(),
+            tls: self.tls.is_on(),
             naming: self.naming(share),
         })
     }
+}
+
+/// No client pulls from 0.0.0.0; from this machine, loopback is right.
+pub fn loopback(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(Ipv4Addr::LOCALHOST.into());
+    }
+    address
 }
 
 fn forced_private() -> bool {

@@ -13,6 +13,7 @@ impl Instance {
         Ok(Reply::Status(Box::new(Status {
             version: env!("CARGO_PKG_VERSION").into(),
             registry: self.0.registry.clone(),
+            tls: self.0.tls,
             reachable: !identity.announced.is_empty(),
             reachability: node.reachability(),
             identity,

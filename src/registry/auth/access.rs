@@ -3,11 +3,12 @@
 
 use std::{str::FromStr, time::Instant};
 
-use axum::http::{HeaderMap, Method, header, request::Parts};
+use axum::http::{Method, request::Parts};
 use serde::Deserialize;
 
 use super::{
     challenge,
+    credentials::Credentials,
     tokens::{Holder, Tokens},
 };
 use crate::{
@@ -51,6 +52,8 @@ impl TryFrom<String> for Pull {
 #[derive(Clone, Default)]
 pub struct Access {
     users: Option<(Users, Tokens)>,
+    /// Whether the certificate of a client makes it a user.
+    certificates: bool,
     pull: Pull,
     public_url: Option<PublicUrl>,
 }
@@ -59,7 +62,12 @@ impl Access {
     /// Access for these users. Without users a program on this machine may push, unless clients come through `public_url`.
     pub fn new(users: Option<Users>, pull: Pull, public_url: Option<PublicUrl>) -> Self {
         let users = users.map(|users| (users, Tokens::default()));
-        Self { users, pull, public_url }
+        Self { users, certificates: false, pull, public_url }
+    }
+
+    /// The same, where the certificate of a client makes it a user.
+    pub fn with_certificates(self) -> Self {
+        Self { certificates: true, ..self }
     }
 
     /// Where clients reach the registry, if a proxy stands before it.
@@ -79,13 +87,17 @@ impl Access {
 
     /// Whether there are users.
     pub fn has_users(&self) -> bool {
-        self.users.is_some()
+        self.users.is_some() || self.certificates
     }
 
-    /// Returns the user that a request shows a password or a token of, whether or not the password is right.
-    pub(in crate::registry) fn claimed_user(&self, headers: &HeaderMap) -> Option<String> {
+    /// Returns the user of a client's certificate, or that a request shows a password or a token of, whether or not the password
+    /// is right.
+    pub(in crate::registry) fn claimed_user(&self, shown: Credentials<'_>) -> Option<String> {
+        if let Some(user) = shown.certificate_user() {
+            return Some(user.into());
+        }
         let (_, tokens) = self.users.as_ref()?;
-        let shown = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+        let shown = shown.authorization()?;
         if let Some((user, _)) = basic::credentials(shown) {
             return Some(user);
         }
@@ -102,29 +114,29 @@ impl Access {
         request: &Parts,
         endpoint: Option<&Endpoint<'_>>,
     ) -> Result<(), ApiError> {
-        if self.users.is_none() {
+        if !self.has_users() {
             return place.local(request).map_err(|why| ApiError::needs_users(&why));
         }
         let scope = endpoint.and_then(|endpoint| endpoint.scope("pull,push"));
-        self.admit_user(&request.headers, scope.as_deref()).await
+        self.admit_user(Credentials::of(request), scope.as_deref()).await
     }
 
     /// Refuses a pull without a login where only users pull.
     pub(in crate::registry) async fn check_read(
         &self,
-        headers: &HeaderMap,
+        shown: Credentials<'_>,
         endpoint: &Endpoint<'_>,
     ) -> Result<(), ApiError> {
         match self.pull {
-            Pull::Users => self.admit_user(headers, endpoint.scope("pull").as_deref()).await,
+            Pull::Users => self.admit_user(shown, endpoint.scope("pull").as_deref()).await,
             Pull::Everybody => Ok(()),
         }
     }
 
     /// Refuses a request for content that is of no repository, without a login where only users pull.
-    pub(in crate::registry) async fn check_pull(&self, headers: &HeaderMap) -> Result<(), ApiError> {
+    pub(in crate::registry) async fn check_pull(&self, shown: Credentials<'_>) -> Result<(), ApiError> {
         match self.pull {
-            Pull::Users => self.admit_user(headers, None).await,
+            Pull::Users => self.admit_user(shown, None).await,
             Pull::Everybody => Ok(()),
         }
     }
@@ -138,25 +150,31 @@ impl Access {
     }
 
     /// Refuses a client that sends neither a password nor a token, where there are users: so it learns that it can log in.
-    pub(in crate::registry) async fn greet(&self, headers: &HeaderMap) -> Result<(), ApiError> {
+    pub(in crate::registry) async fn greet(&self, shown: Credentials<'_>) -> Result<(), ApiError> {
         let Some((users, tokens)) = &self.users else { return Ok(()) };
-        match holder(users, tokens, headers).await? {
+        if shown.certificate_user().is_some() {
+            return Ok(());
+        }
+        match holder(users, tokens, shown).await? {
             Some(_) => Ok(()),
-            None => Err(self.unauthorized(headers, None)),
+            None => Err(self.unauthorized(shown, None)),
         }
     }
 
-    /// Requires a user's password or token, where there are users.
-    async fn admit_user(&self, headers: &HeaderMap, scope: Option<&str>) -> Result<(), ApiError> {
-        let Some((users, tokens)) = &self.users else { return Ok(()) };
-        match holder(users, tokens, headers).await? {
+    /// Requires a certificate, or a user's password or token, where there are users.
+    async fn admit_user(&self, shown: Credentials<'_>, scope: Option<&str>) -> Result<(), ApiError> {
+        if !self.has_users() || shown.certificate_user().is_some() {
+            return Ok(());
+        }
+        let Some((users, tokens)) = &self.users else { return Err(ApiError::needs_certificate()) };
+        match holder(users, tokens, shown).await? {
             Some(Holder::User(_)) => Ok(()),
-            Some(Holder::Anonymous) | None => Err(self.unauthorized(headers, scope)),
+            Some(Holder::Anonymous) | None => Err(self.unauthorized(shown, scope)),
         }
     }
 
-    fn unauthorized(&self, headers: &HeaderMap, scope: Option<&str>) -> ApiError {
-        ApiError::unauthorized(challenge::bearer(self.public_url(), headers, scope))
+    fn unauthorized(&self, shown: Credentials<'_>, scope: Option<&str>) -> ApiError {
+        ApiError::unauthorized(challenge::bearer(self.public_url(), shown, scope))
     }
 }
 
@@ -166,9 +184,8 @@ pub fn is_read(method: &Method) -> bool {
 }
 
 /// Returns the user or the token that a request sends; none where it sends nothing valid.
-async fn holder(users: &Users, tokens: &Tokens, headers: &HeaderMap) -> Result<Option<Holder>, ApiError> {
-    let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let Some(shown) = shown else { return Ok(None) };
+async fn holder(users: &Users, tokens: &Tokens, shown: Credentials<'_>) -> Result<Option<Holder>, ApiError> {
+    let Some(shown) = shown.authorization() else { return Ok(None) };
     users.refresh().await;
     if let Some((user, password)) = basic::credentials(shown) {
         return match users.login(&user, &password).await {

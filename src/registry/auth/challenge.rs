@@ -2,29 +2,39 @@
 
 use axum::http::{HeaderMap, uri::Authority};
 
-use super::{TOKEN_PATH, tokens::ANONYMOUS};
+use super::{TOKEN_PATH, credentials::Credentials, tokens::ANONYMOUS};
 use crate::http::{PublicUrl, origin::forwarding};
 
 /// Makes the challenge to fetch a token with this scope.
 ///
 /// None where the connection may be insecure: a password is never requested over one by a token challenge, so the client
 /// gets the challenge of `Basic` instead.
-pub fn bearer(public_url: Option<&PublicUrl>, headers: &HeaderMap, scope: Option<&str>) -> Option<String> {
+pub fn bearer(public_url: Option<&PublicUrl>, shown: Credentials<'_>, scope: Option<&str>) -> Option<String> {
+    let (headers, scheme) = (shown.headers(), if shown.is_secure() { "https" } else { "http" });
+    challenge(public_url, headers, scheme, scope)
+}
+
+fn challenge(
+    public_url: Option<&PublicUrl>,
+    headers: &HeaderMap,
+    own_scheme: &'static str,
+    scope: Option<&str>,
+) -> Option<String> {
     let url = match public_url {
         Some(url) => url.as_str().to_string(),
-        None => requested_url(headers)?,
+        None => requested_url(headers, own_scheme)?,
     };
     let scope = scope.map(|scope| format!(",scope=\"{scope}\"")).unwrap_or_default();
     Some(format!("Bearer realm=\"{url}{TOKEN_PATH}\",service=\"ocipfs\"{scope}{}", error(headers)))
 }
 
 /// The URL of the registry as the client sees it; none where a proxy does not tell its scheme.
-fn requested_url(headers: &HeaderMap) -> Option<String> {
+fn requested_url(headers: &HeaderMap, own_scheme: &'static str) -> Option<String> {
     let proto = text(headers, "x-forwarded-proto").and_then(|all| all.split(',').next()).map(str::trim);
     let scheme = match proto {
         Some(proto) if proto.eq_ignore_ascii_case("https") => "https",
         Some(proto) if proto.eq_ignore_ascii_case("http") => "http",
-        None if forwarding(headers).is_none() => "http",
+        None if forwarding(headers).is_none() => own_scheme,
         _ => return None,
     };
     let host = text(headers, "x-forwarded-host").or_else(|| text(headers, "host"))?;
@@ -52,12 +62,13 @@ mod tests {
 
     #[test]
     fn the_token_realm_of_a_challenge_has_the_requested_host() {
-        let of = |url: Option<&str>, pairs: &[(&'static str, &str)], scope| {
+        let of_scheme = |scheme, url: Option<&str>, pairs: &[(&'static str, &str)], scope| {
             let mut headers = HeaderMap::new();
             pairs.iter().for_each(|(name, value)| drop(headers.insert(*name, value.parse().unwrap())));
             let url: Option<PublicUrl> = url.map(|url| url.parse().unwrap());
-            bearer(url.as_ref(), &headers, scope)
+            challenge(url.as_ref(), &headers, scheme, scope)
         };
+        let of = |url, pairs: &[_], scope| of_scheme("http", url, pairs, scope);
         let bearer =
             |url: &str, more: &str| Some(format!("Bearer realm=\"{url}/token\",service=\"ocipfs\"{more}"));
         let (own, example) = ("http://localhost:5050", "https://r.example");
@@ -77,6 +88,8 @@ mod tests {
             assert_eq!(of(None, pairs, Some(wanted)), found, "{pairs:?}");
         }
         assert_eq!(of(Some("https://r.example/"), &[("via", "x")], None), bearer(example, ""));
+        let direct = of_scheme("https", None, &[("host", "r.example")], None);
+        assert_eq!(direct, bearer(example, ""), "over TLS, without a proxy");
         let shown = [("host", "localhost:5050"), ("authorization", "Bearer anybody")];
         assert_eq!(of(None, &shown, None), bearer(own, ",error=\"insufficient_scope\""));
         let shown = [("host", "localhost:5050"), ("authorization", "Bearer x")];

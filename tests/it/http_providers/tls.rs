@@ -10,10 +10,15 @@ use std::{
 use libtest_mimic::Trial;
 
 use super::{free_port, is_whole, pull, source};
-use crate::harness::{Serve, trials, until};
+use crate::{
+    authority::{Authority, Pair},
+    clients,
+    harness::{Serve, trials, until},
+};
 
 pub fn trials() -> Vec<Trial> {
-    trials![a_provider_over_tls_is_trusted_by_the_certificates_of_the_system]
+    let nginx = || clients::installed(&[("nginx", "nginx-light")]);
+    trials![needs nginx(); a_provider_over_tls_is_trusted_by_the_certificates_of_the_system]
 }
 
 /// Runs until it is dropped.
@@ -26,25 +31,8 @@ impl Drop for Nginx {
     }
 }
 
-/// Runs openssl in `dir`.
-fn openssl(dir: &Path, arguments: &str) {
-    let done = Command::new("openssl").args(arguments.split(' ')).current_dir(dir).output().unwrap();
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-}
-
-/// Makes an authority `ca.pem`, and a certificate of it for `localhost`.
-fn certificates(dir: &Path) {
-    openssl(dir, "req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=ca -keyout ca.key -out ca.pem");
-    openssl(dir, "req -newkey rsa:2048 -nodes -subj /CN=localhost -keyout key.pem -out request.pem");
-    fs::write(dir.join("names"), "subjectAltName=DNS:localhost,IP:127.0.0.1\n").unwrap();
-    openssl(
-        dir,
-        "x509 -req -in request.pem -CA ca.pem -CAkey ca.key -CAcreateserial -days 30 -extfile names -out cert.pem",
-    );
-}
-
-fn nginx(dir: &Path, port: u16, gateway: &str) -> Nginx {
-    let at = dir.display();
+fn nginx(dir: &Path, pair: &Pair, port: u16, gateway: &str) -> Nginx {
+    let (at, certificate, key) = (dir.display(), pair.certificate(), pair.key());
     let settings = format!(
         "daemon off; worker_processes 1; pid {at}/pid; error_log {at}/error.log;
          events {{}}
@@ -54,7 +42,7 @@ fn nginx(dir: &Path, port: u16, gateway: &str) -> Nginx {
              uwsgi_temp_path {at}/uwsgi; scgi_temp_path {at}/scgi;
              server {{
                  listen 127.0.0.1:{port} ssl http2;
-                 ssl_certificate {at}/cert.pem; ssl_certificate_key {at}/key.pem;
+                 ssl_certificate {certificate}; ssl_certificate_key {key};
                  location / {{ proxy_pass http://{gateway}; proxy_set_header Host localhost; }}
              }}
          }}"
@@ -68,14 +56,15 @@ fn nginx(dir: &Path, port: u16, gateway: &str) -> Nginx {
 async fn a_provider_over_tls_is_trusted_by_the_certificates_of_the_system() {
     let (source, layer) = source(5 << 20, &[]);
     let dir = tempfile::tempdir().unwrap();
-    certificates(dir.path());
+    let authority = Authority::new();
+    let pair = authority.server("nginx", &["localhost", "127.0.0.1"]);
     let port = free_port();
-    let _nginx = nginx(dir.path(), port, source.registry());
+    let _nginx = nginx(dir.path(), &pair, port, source.registry());
     until("nginx listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()).await;
     let url = format!("https://localhost:{port}");
     let own = tempfile::tempdir().unwrap();
-    let authority = dir.path().join("ca.pem");
-    let environment = HashMap::from([("SSL_CERT_FILE", authority.to_str().unwrap())]);
+    let trusted = authority.path();
+    let environment = HashMap::from([("SSL_CERT_FILE", trusted.to_str().unwrap())]);
     let node = Serve::start_with(own.path(), &["--http-provider", &url], &environment);
     is_whole(&pull(&node, &layer).await, &layer, &node);
     let log = fs::read_to_string(dir.path().join("access.log")).unwrap();

@@ -18,6 +18,7 @@ use crate::{
     push::Repository,
     rpc::Rpc,
     scenarios::Room,
+    secure::Secure,
 };
 
 const TO_CONNECT: Duration = Duration::from_secs(60);
@@ -40,6 +41,8 @@ pub struct Serve<'a> {
     pub gateway: bool,
     /// HTTP servers that it asks for blocks.
     pub http_providers: Vec<String>,
+    /// The certificate of its registry.
+    pub tls: Option<&'a Secure>,
 }
 
 /// A layer, as `layer add` prints it.
@@ -113,6 +116,9 @@ impl<'a> Ocipfs<'a> {
         command.args(serve.announce.iter().flat_map(|address| ["--swarm-announce", address]));
         command.args(serve.gateway.then_some("--gateway"));
         command.args(serve.http_providers.iter().flat_map(|url| ["--http-provider", url]));
+        if let Some(Secure { certificate, key, .. }) = serve.tls {
+            command.arg("--tls-cert").arg(certificate).arg("--tls-key").arg(key);
+        }
         let rpc = serve.rpc.then(free_port).transpose()?;
         command.args(rpc.iter().flat_map(|rpc| ["--rpc-listen".into(), rpc.to_string()]));
         let mut process = room.children.start(&mut command, &dir)?;

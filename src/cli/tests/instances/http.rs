@@ -10,6 +10,9 @@ use crate::{
 pub fn all(text: &mut String) {
     gateway_errors(text);
     user_errors(text);
+    tls_errors(text);
+    event_errors(text);
+    acme_errors(text);
     remote_errors(text);
     setting_errors(text);
 }
@@ -52,6 +55,61 @@ fn user_errors(text: &mut String) {
         E::Wrong => E::Wrong,
         E::TooLong(_) => E::TooLong(100),
         E::Busy => E::Busy,
+    );
+}
+
+fn tls_errors(text: &mut String) {
+    let (certificate, key) = (|| "/etc/ocipfs/cert.pem".to_string(), || "/etc/ocipfs/key.pem".to_string());
+    {
+        use http::tls::Error as E;
+        instances!(text, http::tls::Error,
+            E::Read { .. } => E::Read { path: certificate(), why: refused() },
+            E::Missing { .. } => E::Missing { path: key(), what: "private key without a passphrase" },
+            E::Certificate { .. } => E::Certificate { path: certificate(), why: why() },
+            E::Key { .. } => E::Key { path: key(), why: why() },
+            E::OtherKey { .. } => E::OtherKey { key: key(), certificate: certificate() },
+            E::Expired { .. } => E::Expired { path: certificate(), when: "2026-01-01T00:00:00Z".into() },
+            E::Authorities { .. } => E::Authorities { path: "/etc/ocipfs/ca.pem".into(), why: why() },
+            E::Versions(_) => E::Versions(rustls::Error::General(why())),
+        );
+    }
+    use http::tls::Refused as E;
+    instances!(text, http::tls::Refused,
+        E::Closed(_) => E::Closed(refused()),
+        E::Slow => E::Slow,
+        E::Plain => E::Plain,
+        E::Challenge(_) => E::Challenge("registry.example".into()),
+        E::Handshake(_) => E::Handshake(rustls::Error::NoCertificatesPresented),
+    );
+}
+
+fn event_errors(text: &mut String) {
+    {
+        use http::events::audit::AuditError;
+        let no_log = AuditError::new(std::path::Path::new("/var/log/ocipfs/audit"), refused());
+        instances!(text, AuditError, AuditError { .. } => no_log,);
+    }
+    use http::events::webhook::WebhookError as E;
+    let secret = || "/etc/ocipfs/secret".to_string();
+    let no_client = || reqwest::Client::new().get("http://").build().unwrap_err();
+    instances!(text, http::events::webhook::WebhookError,
+        E::Secret { .. } => E::Secret { path: secret(), why: refused() },
+        E::Length { .. } => E::Length { path: secret(), length: 0 },
+        E::Client(_) => E::Client(no_client()),
+    );
+}
+
+fn acme_errors(text: &mut String) {
+    use http::acme::Error as E;
+    instances!(text, http::acme::Error,
+        E::File { .. } => E::File { path: "/var/lib/ocipfs/acme/account.json".into(), why: why() },
+        E::Authority { .. } => E::Authority { path: "/etc/ocipfs/ca.pem".into(), why: why() },
+        E::Server(_) => E::Server(why()),
+        E::NoChallenge(_) => E::NoChallenge("registry.example".parse().unwrap()),
+        E::Refused(_) => E::Refused(instant_acme::OrderStatus::Invalid),
+        E::Answer(_) => E::Answer(why()),
+        E::Certificate(_) => E::Certificate(http::tls::Error::Read { path: "a.pem".into(), why: refused() }),
+        E::Slow => E::Slow,
     );
 }
 

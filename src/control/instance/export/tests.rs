@@ -51,6 +51,8 @@ impl Bed {
             content: Settings::default(),
             policy: Default::default(),
             registry: "localhost:5050".into(),
+            listen: "localhost:5050".into(),
+            tls: false,
             naming: Naming {
                 share: SharePolicy::All,
                 follow: Vec::new(),

@@ -1,0 +1,159 @@
+//! The account at an ACME server, and the HTTP client that reaches it.
+
+use std::{fmt, future::Future, path::Path, pin::Pin, str::FromStr};
+
+use axum::{
+    body::{Body, to_bytes},
+    http::{Request, Response},
+};
+use bytes::{Bytes, BytesMut};
+use instant_acme::{
+    Account, AccountCredentials, BodyWrapper, BytesResponse, Error as AcmeError, HttpClient, NewAccount,
+};
+use serde::Deserialize;
+
+use super::{Acme, Error, files};
+use crate::http_client;
+
+/// Bytes of a request or of an answer.
+const MAX_BYTES: usize = 1 << 20;
+/// RFC 1035, section 2.3.4.
+const MAX_NAME: usize = 253;
+const MAX_LABEL: usize = 63;
+
+/// A DNS name, in lower case and without a wildcard: the challenge proves hosts only.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Domain(String);
+
+impl Domain {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Domain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for Domain {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let is_label = |label: &str| {
+            let is_plain = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+            (1..=MAX_LABEL).contains(&label.len())
+                && is_plain
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+        };
+        let is_address = text.parse::<std::net::IpAddr>().is_ok();
+        match text.len() <= MAX_NAME && !is_address && text.split('.').all(is_label) {
+            true => Ok(Self(text.to_ascii_lowercase())),
+            false => Err(format!(
+                "invalid domain {text:?}: expected the name of one host, such as registry.example"
+            )),
+        }
+    }
+}
+
+impl TryFrom<String> for Domain {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+/// Makes the client, which trusts the system's authorities and one more.
+pub fn client(authority: Option<&Path>) -> Result<reqwest::Client, Error> {
+    let Some(path) = authority else {
+        return http_client::new().map_err(|why| Error::Server(http_client::with_sources(&why)));
+    };
+    let refused = |why: String| Error::Authority { path: path.display().to_string(), why };
+    let pem = std::fs::read(path).map_err(|why| refused(why.to_string()))?;
+    let own = reqwest::Certificate::from_pem_bundle(&pem)
+        .map_err(|why| refused(http_client::with_sources(&why)))?;
+    if own.is_empty() {
+        return Err(refused("it has no certificate in PEM".into()));
+    }
+    let built = http_client::builder().tls_certs_merge(own).build();
+    built.map_err(|why| refused(http_client::with_sources(&why)))
+}
+
+impl Acme {
+    /// The account, made when it is first needed.
+    pub(super) async fn account(&self) -> Result<&Account, Error> {
+        self.account.get_or_try_init(|| self.open_account()).await
+    }
+
+    async fn open_account(&self) -> Result<Account, Error> {
+        let (dir, directory) = (&self.options.dir, &self.options.directory);
+        let builder = || Account::builder_with_http(Box::new(Client(self.client.clone())));
+        if let Some(known) = files::read_account(dir, directory)? {
+            let credentials: AccountCredentials = serde_json::from_value(known)
+                .map_err(|why| files::refused(&files::account_path(dir), why))?;
+            return Ok(builder().from_credentials(credentials).await?);
+        }
+        let contacts: Vec<&str> = self.options.contacts.iter().map(String::as_str).collect();
+        let new =
+            NewAccount { contact: &contacts, terms_of_service_agreed: true, only_return_existing: false };
+        let (account, credentials) = builder().create(&new, directory.clone(), None).await?;
+        files::write_account(dir, directory, &credentials)?;
+        tracing::info!(directory, "made an ACME account");
+        Ok(account)
+    }
+}
+
+/// The client of this program, as the library asks for one.
+struct Client(reqwest::Client);
+
+type Answer = Result<BytesResponse, AcmeError>;
+
+impl HttpClient for Client {
+    fn request(&self, request: Request<BodyWrapper<Bytes>>) -> Pin<Box<dyn Future<Output = Answer> + Send>> {
+        let client = self.0.clone();
+        Box::pin(async move { send(client, request).await.map_err(AcmeError::Other) })
+    }
+}
+
+async fn send(
+    client: reqwest::Client,
+    request: Request<BodyWrapper<Bytes>>,
+) -> Result<BytesResponse, Box<dyn std::error::Error + Send + Sync>> {
+    let (parts, body) = request.into_parts();
+    let body = to_bytes(Body::new(body), MAX_BYTES).await?;
+    let request = client.request(parts.method, parts.uri.to_string()).headers(parts.headers).body(body);
+    let mut answer = request.send().await?;
+    let mut bytes = BytesMut::new();
+    while let Some(chunk) = answer.chunk().await? {
+        if bytes.len() + chunk.len() > MAX_BYTES {
+            return Err(format!("the answer has more than {MAX_BYTES} bytes").into());
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    let mut response = Response::new(Body::from(bytes.freeze()));
+    *response.status_mut() = answer.status();
+    *response.headers_mut() = answer.headers().clone();
+    Ok(BytesResponse::from(response))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_domain_is_the_name_of_one_host() {
+        for (text, domain) in [("R.example", "r.example"), ("localhost", "localhost"), ("a-b.c", "a-b.c")] {
+            assert_eq!(text.parse::<Domain>().unwrap().as_str(), domain);
+        }
+        let long = format!("{}.example", "x".repeat(64));
+        for wrong in
+            ["", "*.example", "r.example:443", "https://r.example", "192.0.2.1", "a..b", "-a.b", "a/b", &long]
+        {
+            assert!(wrong.parse::<Domain>().unwrap_err().contains("one host"), "{wrong}");
+        }
+    }
+}

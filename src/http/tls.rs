@@ -1,0 +1,287 @@
+//! TLS of a listener: certificates by server name, client certificates as users, and a new configuration whenever a file changes.
+//!
+//! ```text
+//! handshake        one connection: a deadline, a bound, the challenge of an ACME server
+//!   ├─► files      certificates, keys and authorities, read again when they change
+//!   │     └─► certificate   one of them, and which names it is for
+//!   ├─► client     the user whom a client certificate names
+//!   └─► challenges answers to an ACME server
+//! ```
+
+mod certificate;
+mod challenges;
+mod client;
+mod error;
+mod files;
+mod handshake;
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use futures::future::BoxFuture;
+use rustls::{
+    CipherSuite, ServerConfig,
+    crypto::{CryptoProvider, ring},
+    server::{ClientHello, NoServerSessionStorage},
+};
+use tokio::sync::Semaphore;
+
+use crate::http::reloaded::Reload;
+pub use certificate::Certificate;
+use certificate::Certificates;
+pub use challenges::Challenges;
+pub use client::Secure;
+pub use error::Error;
+use files::Files;
+pub use handshake::Refused;
+
+/// Between two looks at the files.
+const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
+/// Handshakes that are computed, or wait for a client's part, at one time.
+const MAX_HANDSHAKES: usize = 256;
+/// What clients may speak after the handshake, the preferred one first.
+const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
+/// Port that references leave out.
+const HTTPS_PORT: u16 = 443;
+
+/// Whether clients show a certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientCertificates {
+    /// They are not asked for one.
+    #[default]
+    Ignored,
+    /// They may.
+    Optional,
+    /// Without one, there is no connection.
+    Required,
+}
+
+/// The files of TLS.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// A certificate with its chain, and its key.
+    pub pairs: Vec<(PathBuf, PathBuf)>,
+    /// Authorities of client certificates.
+    pub client_ca: Option<PathBuf>,
+    /// Whether clients show one.
+    pub client_certificates: ClientCertificates,
+    /// Names whose certificates come later, from an ACME server.
+    pub awaited: Vec<String>,
+}
+
+/// TLS as a listener serves it now. Clones share it.
+#[derive(Clone)]
+pub struct Tls(Arc<TlsInner>);
+
+struct TlsInner {
+    options: Options,
+    files: Mutex<Files>,
+    /// When the files were looked at, and why their newest content is not used.
+    looked: Mutex<(Instant, Option<String>)>,
+    /// Certificates that an ACME server issued, by their names.
+    issued: Mutex<BTreeMap<String, Certificate>>,
+    configs: Mutex<Configs>,
+    challenges: Challenges,
+    handshakes: Semaphore,
+}
+
+/// What connections are made with.
+#[derive(Clone)]
+struct Configs {
+    /// AES with keys of 128 bits first, which is the fastest where processors have it.
+    ours: Arc<ServerConfig>,
+    /// In the order of the client.
+    theirs: Arc<ServerConfig>,
+}
+
+impl Configs {
+    fn new(theirs: ServerConfig) -> Self {
+        let mut ours = theirs.clone();
+        ours.ignore_client_order = true;
+        Self { ours: Arc::new(ours), theirs: Arc::new(theirs) }
+    }
+
+    /// A client whose processor has no AES prefers ChaCha20.
+    fn choose(&self, hello: &ClientHello<'_>) -> Arc<ServerConfig> {
+        let prefers_chacha =
+            hello.cipher_suites().first() == Some(&CipherSuite::TLS13_CHACHA20_POLY1305_SHA256);
+        if prefers_chacha { self.theirs.clone() } else { self.ours.clone() }
+    }
+}
+
+/// The cryptography that libp2p uses, too.
+fn provider() -> Arc<CryptoProvider> {
+    let mut provider = ring::default_provider();
+    // Stable: what remains keeps its order, TLS 1.3 first.
+    provider.cipher_suites.sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
+    Arc::new(provider)
+}
+
+impl Reload for Tls {
+    fn reload(&self) -> BoxFuture<'_, ()> {
+        Box::pin(Self::reload(self))
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Tls {
+    /// Reads the files.
+    pub fn open(options: Options) -> Result<Self, Error> {
+        let files = Files::read(&options)?;
+        let configs = configure(&files, &BTreeMap::new(), options.client_certificates)?;
+        Ok(Self(Arc::new(TlsInner {
+            options,
+            files: Mutex::new(files),
+            looked: Mutex::new((Instant::now(), None)),
+            issued: Mutex::default(),
+            configs: Mutex::new(configs),
+            challenges: Challenges::default(),
+            handshakes: Semaphore::new(MAX_HANDSHAKES),
+        })))
+    }
+
+    /// Whether the certificate of a client makes it a user.
+    pub fn takes_client_certificates(&self) -> bool {
+        self.0.options.client_certificates != ClientCertificates::Ignored
+    }
+
+    /// Answers that an ACME server waits for.
+    pub fn challenges(&self) -> &Challenges {
+        &self.0.challenges
+    }
+
+    /// Serves a certificate that an ACME server has issued for a name, in place of an earlier one.
+    pub fn set_issued(&self, name: &str, certificate: Certificate) -> Result<(), Error> {
+        locked(&self.0.issued).insert(name.into(), certificate);
+        self.install()
+    }
+
+    /// The certificate that an ACME server has issued for a name.
+    pub fn issued(&self, name: &str) -> Option<Certificate> {
+        locked(&self.0.issued).get(name).cloned()
+    }
+
+    /// Reads the files again if they were changed; looks at most once a second.
+    pub async fn refresh(&self) {
+        let is_due = {
+            let mut looked = locked(&self.0.looked);
+            let is_due = looked.0.elapsed() >= RELOAD_INTERVAL;
+            if is_due {
+                looked.0 = Instant::now();
+            }
+            is_due
+        };
+        if is_due {
+            self.look(false).await;
+        }
+    }
+
+    /// Reads the files again at once.
+    pub async fn reload(&self) {
+        self.look(true).await;
+    }
+
+    async fn look(&self, always: bool) {
+        let tls = self.clone();
+        let _ = tokio::task::spawn_blocking(move || tls.read_changed(always)).await;
+    }
+
+    /// Keeps the certificates it has where the files are not a whole: a key may be replaced after its certificate.
+    fn read_changed(&self, always: bool) {
+        let mut files = locked(&self.0.files);
+        if !always && files.are_unchanged(&self.0.options) {
+            return;
+        }
+        match Files::read(&self.0.options) {
+            Ok(read) => {
+                let is_new = !read.same_content(&files);
+                *files = read;
+                drop(files);
+                locked(&self.0.looked).1 = None;
+                if is_new {
+                    self.install_logged();
+                }
+            }
+            Err(error) => {
+                files.forget_stamp();
+                let (why, mut looked) = (error.to_string(), locked(&self.0.looked));
+                if looked.1.as_ref() != Some(&why) {
+                    tracing::warn!("cannot reload the certificates, the previous ones stay: {why}");
+                }
+                looked.1 = Some(why);
+            }
+        }
+    }
+
+    fn install_logged(&self) {
+        match self.install() {
+            Ok(()) => tracing::info!("reloaded the certificates"),
+            Err(error) => tracing::warn!("cannot use the certificates, the previous ones stay: {error}"),
+        }
+    }
+
+    /// Makes a configuration for the connections that come: sessions of earlier ones are not resumed by it, so that a client whose
+    /// authority is gone shows its certificate again.
+    fn install(&self) -> Result<(), Error> {
+        let mode = self.0.options.client_certificates;
+        let configs = configure(&locked(&self.0.files), &locked(&self.0.issued), mode)?;
+        *locked(&self.0.configs) = configs;
+        Ok(())
+    }
+
+    fn configs(&self) -> Configs {
+        locked(&self.0.configs).clone()
+    }
+
+    /// The host and the port by which clients reach a listener at `address`: a name that a certificate is for.
+    pub fn shown_at(&self, address: SocketAddr) -> String {
+        let files = locked(&self.0.files);
+        let is_covered = |host: &str| files.pairs().iter().any(|pair| pair.covers(host));
+        if is_covered(&address.ip().to_string()) {
+            return address.to_string();
+        }
+        let named = files.pairs().iter().find_map(Certificate::first_name);
+        let name = match address.ip().is_loopback() && is_covered("localhost") {
+            true => Some("localhost"),
+            false => named.or(self.0.options.awaited.first().map(String::as_str)),
+        };
+        match name {
+            Some(name) if address.port() == HTTPS_PORT => name.into(),
+            Some(name) => format!("{name}:{}", address.port()),
+            None => address.to_string(),
+        }
+    }
+}
+
+fn configure(
+    files: &Files,
+    issued: &BTreeMap<String, Certificate>,
+    mode: ClientCertificates,
+) -> Result<Configs, Error> {
+    let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+    let builder = builder.map_err(Error::Versions)?;
+    let builder = match files.verifier(mode)? {
+        Some(verifier) => builder.with_client_cert_verifier(verifier),
+        None => builder.with_no_client_auth(),
+    };
+    let all = files.pairs().iter().cloned().chain(issued.values().cloned()).collect();
+    let mut config = builder.with_cert_resolver(Arc::new(Certificates::new(all)));
+    config.alpn_protocols = PROTOCOLS.iter().map(|protocol| protocol.to_vec()).collect();
+    if mode != ClientCertificates::Ignored {
+        // A resumed session would keep a certificate that has expired in the meantime.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+    }
+    Ok(Configs::new(config))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,121 @@
+//! The beginning of a connection.
+
+use std::{io, time::Duration};
+
+use rustls::server::{Acceptor, ClientHello};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
+
+use super::{Secure, Tls, challenges::PROTOCOL};
+
+/// How long a handshake may take, from the connection on.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Encrypted bytes that a connection holds before they are sent: four records, which go out by one call of the system.
+const MAX_ENCRYPTED: usize = 64 << 10;
+/// Bytes of a request without TLS that are read before it is answered.
+const MAX_PLAIN: usize = 8 << 10;
+
+/// What a client that speaks HTTP without TLS is told.
+const NOT_PLAIN: &str = "this registry speaks HTTPS, and the request came without TLS\n";
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// No byte came, or the connection broke.
+    #[error("the connection was closed: {0}")]
+    Closed(#[from] io::Error),
+    /// The client took too long.
+    #[error("no TLS handshake within {} s", HANDSHAKE_TIMEOUT.as_secs())]
+    Slow,
+    /// The client speaks HTTP without TLS.
+    #[error("the client speaks HTTP without TLS")]
+    Plain,
+    /// An ACME server looked who answers for a name.
+    #[error("an ACME server asked for a proof of {0:?}")]
+    Challenge(String),
+    /// The client and this listener did not agree.
+    #[error("the TLS handshake failed: {0}")]
+    Handshake(#[source] rustls::Error),
+}
+
+impl Refused {
+    fn of(error: io::Error) -> Self {
+        let of_tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()).cloned();
+        of_tls.map_or(Self::Closed(error), Self::Handshake)
+    }
+
+    /// Whether a client showed a certificate that is not accepted; one that shows none may not know that it is asked for one.
+    pub fn is_failed_login(&self) -> bool {
+        matches!(self, Self::Handshake(rustls::Error::InvalidCertificate(_)))
+    }
+}
+
+impl Tls {
+    /// Makes the handshake of a connection; `wrap` watches the bytes that pass.
+    pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: TcpStream,
+        wrap: impl FnOnce(TcpStream) -> S,
+    ) -> Result<(TlsStream<S>, Secure), Refused> {
+        timeout(HANDSHAKE_TIMEOUT, self.handshake(stream, wrap)).await.map_err(|_| Refused::Slow)?
+    }
+
+    async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: TcpStream,
+        wrap: impl FnOnce(TcpStream) -> S,
+    ) -> Result<(TlsStream<S>, Secure), Refused> {
+        let mut first = [0];
+        if stream.peek(&mut first).await? == 0 {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+        if first[0].is_ascii_uppercase() {
+            answer_plain(stream).await?;
+            return Err(Refused::Plain);
+        }
+        let begun = LazyConfigAcceptor::new(Acceptor::default(), wrap(stream)).await.map_err(Refused::of)?;
+        // Until here a client costs the length of its first message; from here on, cryptography.
+        let _place = self.0.handshakes.acquire().await.map_err(|_| Refused::Slow)?;
+        let challenged = challenge(&begun.client_hello());
+        if let Some(name) = challenged
+            && let Some(config) = self.challenges().config(&name)
+        {
+            let mut stream = begun.into_stream(config).await.map_err(Refused::of)?;
+            stream.shutdown().await?;
+            return Err(Refused::Challenge(name));
+        }
+        self.refresh().await;
+        let limit = |connection: &mut rustls::ServerConnection| {
+            connection.set_buffer_limit(Some(MAX_ENCRYPTED));
+        };
+        let config = self.configs().choose(&begun.client_hello());
+        let stream = begun.into_stream_with(config, limit).await.map_err(Refused::of)?;
+        let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+        let secure = Secure::new(certificate);
+        Ok((stream, secure))
+    }
+}
+
+/// The name that an ACME server wants to be proven.
+fn challenge(hello: &ClientHello<'_>) -> Option<String> {
+    let is_challenge = hello.alpn()?.any(|protocol| protocol == PROTOCOL);
+    is_challenge.then(|| hello.server_name().unwrap_or_default().to_owned())
+}
+
+/// Answers a request without TLS. What came of it is read first: otherwise the system resets the connection, and the answer is lost.
+/// The header tells a command of ocipfs that a registry answers here.
+async fn answer_plain(mut stream: TcpStream) -> io::Result<()> {
+    let mut request = vec![0; MAX_PLAIN];
+    let _ = stream.read(&mut request).await?;
+    let answer = format!(
+        "HTTP/1.1 400 Bad Request\r\ndocker-distribution-api-version: registry/2.0\r\ncontent-type: text/plain\r\n\
+         content-length: {}\r\nconnection: close\r\n\r\n{NOT_PLAIN}",
+        NOT_PLAIN.len()
+    );
+    stream.write_all(answer.as_bytes()).await?;
+    stream.shutdown().await
+}

@@ -1,0 +1,77 @@
+//! Which pushed manifests are signatures, for the log of what clients did.
+
+use serde::Deserialize;
+
+/// Types of notation and of cosign, each of which also begins those of later versions.
+const TYPES: [&str; 3] = [
+    "application/vnd.cncf.notary.signature",
+    "application/vnd.dev.cosign.artifact.sig.",
+    "application/vnd.dev.sigstore.bundle.",
+];
+
+/// An extension of the answer to a push of a signature.
+#[derive(Clone, Copy, Debug)]
+pub struct Signature;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Kinds {
+    artifact_type: Option<String>,
+    config: Option<Config>,
+    subject: Option<serde::de::IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Config {
+    media_type: Option<String>,
+}
+
+/// Whether a manifest is a signature of its subject.
+pub fn is_signature(manifest: &[u8]) -> bool {
+    let Ok(kinds) = serde_json::from_slice::<Kinds>(manifest) else { return false };
+    let config = kinds.config.and_then(|config| config.media_type);
+    let mut types = kinds.artifact_type.into_iter().chain(config);
+    kinds.subject.is_some() && types.any(|kind| TYPES.iter().any(|known| kind.starts_with(known)))
+}
+
+/// The digest that a tag says is signed: cosign tags the signatures of `sha256:<hex>` as `sha256-<hex>.sig`.
+pub fn signed_by_tag(tag: &str) -> Option<String> {
+    let (algorithm, hex) = tag.strip_suffix(".sig")?.split_once('-')?;
+    let is_digest =
+        algorithm == "sha256" && hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_digest.then(|| format!("{algorithm}:{hex}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn signatures_are_known_by_their_type_and_their_subject_or_by_their_tag() {
+        let subject = json!({ "digest": "sha256:00" });
+        for (manifest, is) in [
+            (json!({ "subject": subject, "artifactType": TYPES[0] }), true),
+            (json!({ "subject": subject, "config": { "mediaType": TYPES[0] } }), true),
+            (
+                json!({ "subject": subject, "artifactType": "application/vnd.dev.sigstore.bundle.v0.3+json" }),
+                true,
+            ),
+            (json!({ "artifactType": TYPES[0] }), false),
+            (json!({ "subject": subject, "artifactType": "application/spdx+json" }), false),
+            (json!({ "subject": subject }), false),
+            (json!([]), false),
+        ] {
+            assert_eq!(is_signature(manifest.to_string().as_bytes()), is, "{manifest}");
+        }
+        let hex = "0a".repeat(32);
+        assert_eq!(signed_by_tag(&format!("sha256-{hex}.sig")), Some(format!("sha256:{hex}")));
+        for other in
+            [format!("sha256-{hex}"), "sha256-00.sig".into(), "app.sig".into(), format!("md5-{hex}.sig")]
+        {
+            assert_eq!(signed_by_tag(&other), None, "{other}");
+        }
+    }
+}
