@@ -79,7 +79,7 @@ impl Invitation {
         let document: Document = serde_json::from_slice(json).map_err(|e| invalid(&e.to_string()))?;
         let addresses = document.addresses.iter().take(MAX_ADDRESSES).map(|text| text.parse());
         let follow = document.follow.map(|name| name.parse());
-        let admin = document.admin.map(|admin| admin.parse());
+        let admin = document.admin.map(|admin| admin.parse::<PeerId>());
         Ok(Self {
             key: document.key.parse().map_err(|e: ocipfs_node::InvalidSwarmKey| invalid(&e.to_string()))?,
             addresses: addresses

@@ -177,12 +177,12 @@ impl Behaviour {
         peers: Peers,
         store: routing::Store,
     ) -> Result<Self, StartError> {
-        let id = key.public().to_peer_id();
+        let (id, announced) = (key.public().to_peer_id(), !settings.announce.is_empty());
         let identify = identify::Config::new("ipfs/0.1.0".into(), key.public())
             .with_agent_version(concat!("ocipfs/", env!("CARGO_PKG_VERSION")).into())
             .with_push_listen_addr_updates(true)
             // Configured addresses replace the listen addresses.
-            .with_hide_listen_addrs(!settings.announce.is_empty());
+            .with_hide_listen_addrs(announced);
         let (kad, lan_kad) = kademlia::behaviours(id, &store, settings.public);
         let (fetch, pubsub) = (fetch::behaviour(), pubsub::behaviour()?);
         let members = settings.members.as_ref().map(|_| members::behaviour()).into();
@@ -210,12 +210,7 @@ impl Behaviour {
             http: settings.http,
             connections: Connections::new(settings.limits),
             circuits,
-            nat: Nat::new(
-                settings.public,
-                !settings.announce.is_empty(),
-                settings.reachability,
-                settings.addresses,
-            ),
+            nat: Nat::new(settings.public, announced, settings.reachability, settings.addresses),
             provides: HashMap::new(),
             provider_queries: HashMap::new(),
             puts: HashMap::new(),
