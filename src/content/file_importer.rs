@@ -125,12 +125,13 @@ impl FileImporter {
         if let Some(file) = file.filter(|file| self.begun.insert(*file)) {
             self.root(block.clone(), file)?;
         }
+        let files: Vec<usize> = places.iter().filter_map(|place| place.file).collect();
         for place in places {
-            let file = place.file;
             self.place(block.clone(), place)?;
-            if let Some(file) = file.filter(|file| self.places.is_complete(*file)) {
-                self.open.remove(&file);
-            }
+        }
+        // After the last of its places, which count as taken since the first.
+        for file in files.into_iter().filter(|file| self.places.is_complete(*file)) {
+            self.open.remove(&file);
         }
         Ok(is_known)
     }

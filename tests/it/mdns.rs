@@ -30,7 +30,7 @@ table inet watch {
     oifname \"lo\" accept
     udp dport 53 counter comment \"DNS\"
     tcp dport 53 counter comment \"DNS over TCP\"
-    ip daddr 224.0.0.251 udp dport 5353 counter comment \"mDNS\" accept
+    ip daddr 224.0.0.251 udp dport 5353 counter accept comment \"mDNS\"
     ip daddr 224.0.0.22 accept comment \"joining the group\"
     ip daddr 10.77.1.0/24 accept
     meta l4proto icmpv6 accept
@@ -98,7 +98,7 @@ fn only_joined() {
     for (_, data_dir) in &joined {
         last_line(ocipfs(data_dir).args(["join", &invitation]));
     }
-    let nodes = joined.each_ref().map(|(host, data_dir)| Host::start_in(&lab, *host, data_dir, &[]));
+    let nodes = joined.each_ref().map(|(host, data_dir)| Host::start_in(&lab, host, data_dir, &[]));
     let ready = Instant::now();
     until("all are connected", || nodes.iter().all(|node| peers(node) == 2).then_some(()));
     let elapsed = ready.elapsed();
@@ -131,7 +131,7 @@ fn two_swarms() {
         .zip(&keys)
         .map(|((host, _), key)| {
             let arguments = [&LISTEN[..], &["--swarm-key", key.to_str().expect("UTF-8")]].concat();
-            Host::start_in(&lab, *host, &dir.path().join(host), &arguments)
+            Host::start_in(&lab, host, &dir.path().join(host), &arguments)
         })
         .collect();
     until("the two of one swarm are connected", || {

@@ -8,7 +8,10 @@ use std::{
 use crate::{KEY_BYTES, PreSharedKey};
 
 /// The rings of this process, by handle.
-static RINGS: LazyLock<Mutex<HashMap<[u8; KEY_BYTES], Weak<Mutex<Keys>>>>> = LazyLock::new(Mutex::default);
+static RINGS: LazyLock<Mutex<Rings>> = LazyLock::new(Mutex::default);
+
+/// Rings that are in use, by the key that each began with.
+type Rings = HashMap<[u8; KEY_BYTES], Weak<Mutex<Keys>>>;
 
 /// The keys that new connections use.
 #[derive(Clone, PartialEq, Eq)]

@@ -40,7 +40,8 @@ Examples:
 Examples:
   ocipfs swarm members
   ocipfs swarm members --json")]
-    Members,
+    #[command(name = "members")]
+    List,
     /// Replace the key of the private swarm, on the node of its admin: members get the new key, and both are accepted for a time
     #[command(after_help = "\
 Members that are not online during that time need a new invitation. The settings may go on to name the old key.
@@ -83,7 +84,7 @@ pub async fn run(global: &Global, members: Members) -> Result<(), Exit> {
         Members::Admin(Admin::Init) => MembersRequest::Init,
         Members::Allow { peer } => MembersRequest::Allow { peer },
         Members::Remove { peer } => MembersRequest::Remove { peer },
-        Members::Members => MembersRequest::Ls,
+        Members::List => MembersRequest::Ls,
         Members::Rekey { overlap, .. } => MembersRequest::Rekey { seconds: overlap.as_secs() },
     };
     let Reply::Members(reply) = ask(global, Request::Members(request)).await? else {

@@ -8,6 +8,7 @@ use std::{
 use rustls::{
     ServerConfig,
     pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
+    sign::{CertifiedKey, SingleCertAndKey},
 };
 
 use super::{locked, provider};
@@ -55,8 +56,10 @@ fn config(name: &str, digest: &[u8]) -> Result<ServerConfig, String> {
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
     let builder = builder.map_err(|error| error.to_string())?.with_no_client_auth();
-    let config = builder.with_single_cert(vec![certificate.der().clone()], key);
-    let mut config = config.map_err(|error| error.to_string())?;
+    // Not `with_single_cert`: it refuses a certificate with a critical extension that it does not know, as this one has to have.
+    let key = provider().key_provider.load_private_key(key).map_err(|error| error.to_string())?;
+    let certified = CertifiedKey::new(vec![certificate.der().clone()], key);
+    let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
     config.alpn_protocols = vec![PROTOCOL.to_vec()];
     Ok(config)
 }

@@ -162,7 +162,7 @@ async fn a_client_certificate_is_a_user_and_may_be_required() {
         let (_, secure) = connect(&tls, &client(&authority, Some(&own)), "a.example").await;
         assert_eq!(secure.unwrap().user(), Some("me"));
         let (_, secure) = connect(&tls, &client(&authority, Some(&stranger)), "a.example").await;
-        assert!(secure.err().expect("refused").is_failed_login());
+        assert!(secure.expect_err("refused").is_failed_login());
         let (_, secure) = connect(&tls, &client(&authority, None), "a.example").await;
         match mode {
             ClientCertificates::Required => {
@@ -179,7 +179,7 @@ async fn a_client_certificate_is_a_user_and_may_be_required() {
     fs::write(&ca, &other.pem).unwrap();
     tls.reload().await;
     let (_, secure) = connect(&tls, &client(&authority, Some(&own)), "a.example").await;
-    assert!(secure.err().expect("refused").is_failed_login());
+    assert!(secure.expect_err("refused").is_failed_login());
 }
 
 #[tokio::test]

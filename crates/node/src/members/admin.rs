@@ -54,11 +54,11 @@ impl Members {
 
     /// Removes a peer. Returns whether it was a member.
     pub(crate) fn remove(&self, peer: PeerId) -> Result<bool, AdminError> {
+        let _signing = locked(&self.0.signing);
+        let (key, mut members) = (self.admin_key()?, self.list().unwrap_or_default().members);
         if peer == self.0.me {
             return Err(AdminError::Oneself);
         }
-        let _signing = locked(&self.0.signing);
-        let (key, mut members) = (self.admin_key()?, self.list().unwrap_or_default().members);
         let was_member = members.remove(&peer);
         if was_member {
             self.publish(&key, members)?;

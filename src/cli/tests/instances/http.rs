@@ -91,6 +91,7 @@ fn event_errors(text: &mut String) {
     }
     use http::events::webhook::WebhookError as E;
     let secret = || "/etc/ocipfs/secret".to_string();
+    ocipfs_node::install_cryptography();
     let no_client = || reqwest::Client::new().get("http://").build().unwrap_err();
     instances!(text, http::events::webhook::WebhookError,
         E::Secret { .. } => E::Secret { path: secret(), why: refused() },
