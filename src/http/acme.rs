@@ -4,6 +4,7 @@
 //! certificates are kept below the node directory.
 
 mod account;
+mod domain;
 mod files;
 mod order;
 
@@ -19,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::tls::{self, Tls};
 use crate::http_client;
-pub use account::Domain;
+pub use domain::Domain;
 
 /// Where an account is made unless another server is named.
 pub const DEFAULT_DIRECTORY: &str = "https://acme-v02.api.letsencrypt.org/directory";

@@ -16,6 +16,7 @@ mod received_records;
 mod record_queue;
 mod relays;
 mod search;
+mod settings;
 mod time;
 
 use std::{
@@ -37,20 +38,19 @@ use libp2p::{
     },
 };
 use tokio::{
-    sync::{mpsc, watch},
+    sync::mpsc,
     time::{Interval, MissedTickBehavior},
 };
 
 use crate::{
-    Blocks, Limits, Reachability, Route, StartError, address, bitswap,
+    Route, StartError, address, bitswap,
     circuits::Circuits,
     command::{ReceivedRecord, SwarmCommand},
     handshakes::Handshakes,
     http_providers::{HttpProviders, is_http},
     ipns::{fetch, pubsub},
-    members::{self, Members},
+    members,
     peers::{Peers, resolve},
-    relay_service::Addresses,
     routing,
 };
 use dht::{Dht, Query};
@@ -63,6 +63,7 @@ use membership::Membership;
 use nat::Nat;
 use record_queue::RecordQueue;
 use search::{Lookups, ProviderQuery};
+pub(crate) use settings::BehaviourSettings;
 
 /// How often lookups and reservations advance while there are any.
 const TICK: Duration = Duration::from_millis(200);
@@ -70,51 +71,6 @@ const TICK: Duration = Duration::from_millis(200);
 /// Addresses that names of a peer stand for, and where they are sent.
 type Resolved =
     (mpsc::UnboundedSender<(PeerId, Vec<Multiaddr>)>, mpsc::UnboundedReceiver<(PeerId, Vec<Multiaddr>)>);
-
-/// The settings that depend on the network.
-pub(crate) struct BehaviourSettings {
-    pub announce: Vec<Multiaddr>,
-    pub trust_listen_addresses: bool,
-    /// Records failed handshakes in a private swarm.
-    pub handshakes: Option<Handshakes>,
-    /// The members of a private swarm.
-    pub members: Option<Members>,
-    /// Whether this is the public network, whose peers are not trusted.
-    pub public: bool,
-    pub limits: Limits,
-    pub circuits: Circuits,
-    /// Where the reachability of this node is published.
-    pub reachability: watch::Sender<Reachability>,
-    /// The streams of the relay service, if there is one.
-    pub relay: Option<libp2p_stream::Behaviour>,
-    /// The addresses that the relay service tells.
-    pub addresses: Addresses,
-    /// Asked for blocks if provider records name them; `None` in a private swarm, which nothing leaves.
-    pub http: Option<HttpProviders>,
-    /// The store, for peers that know the hash of a file alone.
-    pub blocks: Arc<dyn Blocks>,
-}
-
-#[cfg(test)]
-impl BehaviourSettings {
-    /// Returns the settings of a node without configured addresses that relays for no peer.
-    pub(crate) fn of_tests(public: bool) -> Self {
-        Self {
-            announce: Vec::new(),
-            trust_listen_addresses: false,
-            handshakes: None,
-            members: None,
-            public,
-            limits: Limits::default(),
-            circuits: Circuits::default(),
-            reachability: watch::Sender::new(Reachability::default()),
-            relay: None,
-            addresses: Addresses::default(),
-            http: None,
-            blocks: Arc::new(crate::no_blocks::NoBlocks),
-        }
-    }
-}
 
 /// What runs over every connection, also over a limited circuit: what it takes to get a direct one.
 #[derive(NetworkBehaviour)]

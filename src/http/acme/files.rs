@@ -10,7 +10,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Domain, Error};
+use super::{Error, domain::Domain};
 use crate::http::tls::Certificate;
 
 /// An account, and the server that it is at.

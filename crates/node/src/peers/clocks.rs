@@ -77,7 +77,7 @@ fn difference(mut ahead: Vec<i64>) -> ClockDifference {
     let compared = ahead.len();
     // Of an even number of peers the one that differs less, so that half of them do not outvote this machine.
     let middle = [ahead.get(compared.saturating_sub(1) / 2), ahead.get(compared / 2)];
-    let ahead_seconds = middle.into_iter().flatten().copied().min_by_key(|ahead| ahead.saturating_abs());
+    let ahead_seconds = middle.into_iter().flatten().copied().min_by_key(|ahead| ahead.unsigned_abs());
     ClockDifference { compared, differing, ahead_seconds: ahead_seconds.unwrap_or_default() }
 }
 
