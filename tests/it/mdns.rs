@@ -180,7 +180,7 @@ fn kubo() {
     let peer = daemon.peer();
     until("they are connected", || node.is_direct(&peer).then_some(()));
     let bytes = noise(1 << 20);
-    let cid = node.add(&bytes);
+    let cid = node.add_unannounced(&bytes);
     assert!(daemon.cat(&cid).expect("it is fetched") == bytes);
 }
 

@@ -80,7 +80,8 @@ impl<'a> Host<'a> {
         cid
     }
 
-    fn add_unannounced(&self, bytes: &[u8]) -> String {
+    /// Adds bytes, and returns their CID.
+    pub fn add_unannounced(&self, bytes: &[u8]) -> String {
         let file = self.node.data_dir().join("added");
         fs::write(&file, bytes).expect("a file");
         let form = format!("file=@{}", file.display());
