@@ -113,6 +113,8 @@ async fn run_in(
     let reloading = reload(files.collect(), operations.notifier())?;
     let reloading = tokio::spawn(stop.clone().run_until_cancelled_owned(reloading));
     let beside = security.start(&stop);
+    // The webhooks end when nothing can send them events any more.
+    drop(security);
     let (metrics, closing) = (operations.http(), operations.closing());
     let options = registry::Options { access, gateway: settings.gateway(), metrics, closing, events, tls };
     let registry =

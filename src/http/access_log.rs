@@ -19,6 +19,8 @@ use super::origin::ClientAddress;
 
 /// The target of the access log, for filters of the log.
 const ACCESS: &str = "ocipfs::access";
+/// Of a user, and of what a proxy says.
+const MAX_NAME_CHARACTERS: usize = 255;
 
 /// A request, as far as log lines tell of it.
 pub struct RequestLine {
@@ -31,15 +33,20 @@ pub struct RequestLine {
     begin: Instant,
 }
 
+/// Log lines have only the beginning of what a client calls itself.
+fn shortened(text: &str) -> String {
+    text.chars().take(MAX_NAME_CHARACTERS).collect()
+}
+
 impl RequestLine {
     /// Reads what a request tells of itself; `user` is whom it says that it is from.
     pub fn new(request: &Request, user: Option<String>) -> Self {
         let forwarded = request.headers().get("x-forwarded-for");
-        let forwarded = forwarded.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+        let forwarded = forwarded.map(|value| shortened(&String::from_utf8_lossy(value.as_bytes())));
         Self {
             client: request.extensions().get().map(|ClientAddress(address)| *address),
             forwarded_for: forwarded,
-            user,
+            user: user.map(|user| shortened(&user)),
             method: request.method().clone(),
             path: request.uri().path().to_owned(),
             begin: Instant::now(),

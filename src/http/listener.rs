@@ -52,6 +52,8 @@ const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// HTTP/2: requests at one time on one connection.
 const MAX_STREAMS: u32 = 100;
+/// Bytes of answers that one stream of HTTP/2 holds for a client that does not read.
+const MAX_SEND_BUFFERED: usize = 64 << 10;
 /// After an error that is not of one connection, such as too many open files.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_secs(1);
 
@@ -108,7 +110,8 @@ fn builder(limits: &Limits) -> Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
-        .max_concurrent_streams(MAX_STREAMS);
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_send_buf_size(MAX_SEND_BUFFERED);
     builder
 }
 

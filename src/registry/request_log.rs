@@ -4,13 +4,14 @@ use axum::{
     extract::{Request, State},
     http::{Method, StatusCode},
     middleware::Next,
-    response::Response,
+    response::{IntoResponse, Response},
 };
 
 use super::{
     Registry,
     auth::{Credentials, TOKEN_PATH},
     endpoint::{self, Endpoint},
+    is_read,
     signed::{Signature, signed_by_tag},
 };
 use crate::http::{
@@ -18,8 +19,16 @@ use crate::http::{
     events::{Action, Event},
 };
 
-/// Logs a request once it is answered.
+/// Logs a request once it is answered. A write is completed even if its client disconnects, so it is logged even then.
 pub async fn log(State(registry): State<Registry>, request: Request, next: Next) -> Response {
+    if is_read(request.method()) {
+        return answer(registry, request, next).await;
+    }
+    let answered = tokio::spawn(answer(registry, request, next)).await;
+    answered.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
+}
+
+async fn answer(registry: Registry, request: Request, next: Next) -> Response {
     let user = registry.access.claimed_user(Credentials::of_request(&request));
     let line = RequestLine::new(&request, user);
     let response = next.run(request).await;

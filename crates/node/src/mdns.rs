@@ -22,7 +22,10 @@ use std::{
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 use libp2p_pnet::KeyRing;
 use rust_ipfs::Ipfs;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::Instant,
+};
 
 use crate::peers::Peers;
 use neighbours::Neighbours;
@@ -35,6 +38,8 @@ const FIRST_LOOKS: Duration = Duration::from_millis(100);
 const LOOKS: Duration = Duration::from_secs(5);
 const STARTING: Duration = Duration::from_secs(5);
 /// The pauses between announcements of one interface.
+/// Dials of neighbours that run at a time, whatever is announced.
+const MAX_DIALS_AT_ONCE: usize = 16;
 const MIN_PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 /// An interface answers queries at most this often.
@@ -56,6 +61,7 @@ pub(crate) struct Mdns {
     keys: Option<KeyRing>,
     neighbours: Neighbours,
     interfaces: HashMap<Ipv4Addr, Interface>,
+    dials: Arc<Semaphore>,
     received: (mpsc::Sender<Received>, mpsc::Receiver<Received>),
 }
 
@@ -101,6 +107,7 @@ impl Mdns {
             keys,
             neighbours: Neighbours::default(),
             interfaces: HashMap::new(),
+            dials: Arc::new(Semaphore::new(MAX_DIALS_AT_ONCE)),
             received: mpsc::channel(QUEUED_PACKETS),
         }
     }
@@ -229,8 +236,11 @@ impl Mdns {
     fn dial_due(&mut self) {
         for (peer, addresses) in self.neighbours.next(Instant::now()) {
             if !self.peers.is_connected(&peer) {
+                // Others are dialled when they are heard again.
+                let Ok(turn) = self.dials.clone().try_acquire_owned() else { return };
                 let (peers, ipfs) = (self.peers.clone(), self.ipfs.clone());
                 tokio::spawn(async move {
+                    let _turn = turn;
                     if peers.dial_neighbour(&ipfs, peer, addresses).await {
                         tracing::debug!(%peer, "connected to a peer found by mDNS");
                     }

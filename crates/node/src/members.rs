@@ -46,10 +46,12 @@ struct Inner {
     state: Mutex<State>,
     /// Held while the admin makes the next list or key.
     signing: Mutex<()>,
+    /// Held while the file is written, so that an older state never replaces a newer one.
+    saving: Mutex<()>,
     changes: watch::Sender<u64>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct State {
     admin: Option<PeerId>,
     list: Option<Known<AdmissionList>>,
@@ -85,6 +87,7 @@ impl Members {
             ring: KeyRing::new(key.bytes()),
             state: Mutex::new(State { admin, ..State::default() }),
             signing: Mutex::default(),
+            saving: Mutex::default(),
             changes: watch::Sender::new(0),
         }));
         let saved = file::load(&options.data_dir).map_err(AdminError::Load)?;
@@ -96,8 +99,21 @@ impl Members {
     /// Takes up what was saved, as far as it belongs to the admin and the key of the settings.
     fn restore(&self, saved: Saved) {
         let (mut state, now) = (self.state(), seconds());
-        let Some(admin) = state.admin else { return };
-        state.list = list::open(&saved.list, &admin).ok().map(|value| Known { value, bytes: saved.list });
+        let Some(admin) = state.admin else {
+            if !saved.list.is_empty() {
+                tracing::warn!(
+                    "every key holder is admitted: this node has an admission list, and --swarm-admin does not name its admin"
+                );
+            }
+            return;
+        };
+        match list::open(&saved.list, &admin) {
+            Ok(value) => state.list = Some(Known { value, bytes: saved.list }),
+            Err(_) if saved.list.is_empty() => {}
+            Err(why) => {
+                tracing::warn!("every key holder is admitted: the saved admission list is not used: {why}")
+            }
+        }
         let fingerprint = self.0.configured.fingerprint();
         let rollover = rollover::open(&saved.rollover, &admin).ok().filter(|rollover| {
             saved.earlier.contains(&fingerprint) || rollover.new.fingerprint() == fingerprint
@@ -216,7 +232,9 @@ impl Members {
         if newest != value.old && newest != value.new {
             return Err(Refused::OtherKey);
         }
-        let remaining = remaining.min(value.overlap);
+        // A node that has the new key already dials with it, whatever it is told: a member may send an old rollover again.
+        let most = if newest == value.new { value.overlap / 2 } else { value.overlap };
+        let remaining = remaining.min(most);
         tracing::info!(
             overlap_seconds = remaining.as_secs(),
             "the swarm key is being replaced; both keys are accepted for a time"
@@ -280,16 +298,19 @@ impl Members {
     }
 
     fn save(&self) -> std::io::Result<()> {
-        let saved = {
-            let state = self.state();
-            Saved {
-                list: state.list.as_ref().map(|list| list.bytes.clone()).unwrap_or_default(),
-                rollover: state.rollover.as_ref().map(|known| known.bytes.clone()).unwrap_or_default(),
-                ends: state.ends,
-                earlier: state.earlier.clone(),
-            }
-        };
+        let _saving = locked(&self.0.saving);
+        let saved = self.state().saved();
         file::save(&self.0.data_dir, &saved)
+    }
+
+    /// Makes a change that is on disk before peers or tasks see it: one that is forgotten would be signed again with other content.
+    fn save_change(&self, change: impl FnOnce(&mut State)) -> std::io::Result<()> {
+        let _saving = locked(&self.0.saving);
+        let mut next = self.state().clone();
+        change(&mut next);
+        file::save(&self.0.data_dir, &next.saved())?;
+        *self.state() = next;
+        Ok(())
     }
 }
 
@@ -304,6 +325,15 @@ impl State {
 
     fn newest_key(&self, configured: &SwarmKey) -> SwarmKey {
         self.rollover.as_ref().map_or_else(|| configured.clone(), |known| known.value.new.clone())
+    }
+
+    fn saved(&self) -> Saved {
+        Saved {
+            list: self.list.as_ref().map(|list| list.bytes.clone()).unwrap_or_default(),
+            rollover: self.rollover.as_ref().map(|known| known.bytes.clone()).unwrap_or_default(),
+            ends: self.ends,
+            earlier: self.earlier.clone(),
+        }
     }
 
     fn begin(&mut self, rollover: Known<Rollover>, remaining: Duration) {

@@ -83,7 +83,7 @@ impl Store {
     /// Returns the CIDs of blobs that were removed since the last call and did not come again.
     pub fn take_removed(&self) -> Result<Vec<Cid>, Error> {
         let removed: Vec<Hash> = std::mem::take(&mut lock(&self.0.unlinked).removed);
-        self.0.database.read(|read| {
+        let gone = self.0.database.read(|read| {
             let mut gone = Vec::new();
             for sha256 in &removed {
                 if tables::row(read, STORED, sha256, |_| ())?.is_none() {
@@ -91,7 +91,11 @@ impl Store {
                 }
             }
             Ok(gone)
-        })
+        });
+        if gone.is_err() {
+            lock(&self.0.unlinked).removed.extend(removed);
+        }
+        gone
     }
 }
 

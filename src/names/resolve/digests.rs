@@ -17,7 +17,7 @@ use ocipfs_node::Cid;
 use ocipfs_oci::{Digest, Name};
 use tokio::{
     sync::watch,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 
 use crate::{
@@ -29,6 +29,8 @@ use crate::{
 const MAX_SEARCHES: usize = 64;
 /// Roots that are tried for one digest.
 const MAX_ROOTS: usize = 4;
+/// How long a peer may take to show that the root it told is the right one.
+const ROOT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Digests that are remembered as not found, and repositories that digests were served under.
 const CACHE_ENTRIES: usize = 10_000;
 /// A digest that was not found is not searched again before this time.
@@ -147,7 +149,8 @@ async fn search(content: &Content, digest: &Digest, raw: Cid, deadline: Instant)
             root = roots.recv(), if !is_root_missing => match root {
                 None => is_root_missing = true,
                 Some(root) if tried.len() <= MAX_ROOTS && tried.insert(root) => {
-                    if let Some(found) = content.told_blob(digest, root).await {
+                    // A peer that lies about the root must not hold up the others for long.
+                    if let Ok(Some(found)) = timeout(ROOT_TIMEOUT, content.told_blob(digest, root)).await {
                         return Some(found);
                     }
                 }

@@ -75,8 +75,7 @@ impl Members {
         let sequence = self.sequences().list_sequence + 1;
         let value = AdmissionList { sequence, members };
         let bytes = list::seal(&value, key).map_err(|error| AdminError::Sign(error.to_string()))?;
-        self.state().list = Some(Known { value, bytes });
-        self.save().map_err(AdminError::Save)?;
+        self.save_change(|state| state.list = Some(Known { value, bytes })).map_err(AdminError::Save)?;
         self.changed();
         Ok(())
     }
@@ -95,8 +94,7 @@ impl Members {
         let (sequence, old) = (self.sequences().key_sequence + 1, self.newest_key());
         let value = Rollover { sequence, old, new: new.clone(), overlap };
         let bytes = rollover::seal(&value, &key).map_err(|error| AdminError::Sign(error.to_string()))?;
-        self.state().begin(Known { value, bytes }, overlap);
-        self.save().map_err(AdminError::Save)?;
+        self.save_change(|state| state.begin(Known { value, bytes }, overlap)).map_err(AdminError::Save)?;
         self.changed();
         Ok(new)
     }

@@ -29,7 +29,7 @@ pub struct ClockDifference {
 impl ClockDifference {
     /// Returns whether most peers have another time: then the clock of this machine is the wrong one.
     pub fn is_own(&self) -> bool {
-        self.ahead_seconds.abs() > TOLERANCE_SECONDS
+        self.ahead_seconds.saturating_abs() > TOLERANCE_SECONDS
     }
 }
 

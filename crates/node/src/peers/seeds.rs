@@ -180,9 +180,11 @@ impl Peers {
 
     /// Dials a peer that was found on the local network, whose addresses may be private ones. Returns whether it is connected.
     pub(crate) async fn dial_neighbour(&self, ipfs: &Ipfs, id: PeerId, addresses: Vec<Multiaddr>) -> bool {
+        let is_named = self.is_named(&id);
         self.call(id);
         let reached = self.dial_candidate(ipfs, id, addresses).await;
-        if !reached {
+        // Only for this dial: the user did not name it.
+        if !is_named {
             self.uncall(&id);
         }
         reached
