@@ -1,4 +1,4 @@
-//! A DNS server on loopback that knows TXT records, finds hosts on loopback, and counts what it is asked.
+//! A DNS server on loopback, over UDP and TCP, that knows TXT records, finds hosts on loopback, and counts what it is asked.
 
 use std::{
     collections::HashMap,
@@ -16,7 +16,11 @@ use hickory_proto::{
         rdata::{A, TXT},
     },
 };
-use tokio::{net::UdpSocket, task::JoinHandle};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream, UdpSocket},
+    task::JoinSet,
+};
 
 #[derive(Default)]
 struct Zone {
@@ -29,15 +33,21 @@ struct Zone {
 pub struct Dns {
     address: SocketAddr,
     zone: Arc<Zone>,
-    task: JoinHandle<()>,
+    /// They end with it.
+    _tasks: JoinSet<()>,
 }
 
 impl Dns {
     pub async fn start() -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
         let (address, zone) = (socket.local_addr().expect("an address"), Arc::<Zone>::default());
-        let task = tokio::spawn(zone.clone().run(socket));
-        Self { address, zone, task }
+        let mut tasks = JoinSet::new();
+        tasks.spawn(zone.clone().run(socket));
+        // Another test may have the port for TCP; then only UDP is answered.
+        if let Ok(listener) = TcpListener::bind(address).await {
+            tasks.spawn(zone.clone().run_over_tcp(listener));
+        }
+        Self { address, zone, _tasks: tasks }
     }
 
     /// Returns the value for `--dns-resolver`.
@@ -66,25 +76,43 @@ impl Dns {
     }
 }
 
-impl Drop for Dns {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
 impl Zone {
     async fn run(self: Arc<Self>, socket: UdpSocket) {
         let mut buffer = [0; 1500];
         loop {
             let (length, from) = socket.recv_from(&mut buffer).await.expect("a question");
-            self.asked.fetch_add(1, Ordering::SeqCst);
-            if self.silent.load(Ordering::SeqCst) {
-                continue;
+            if let Some(answer) = self.answered(&buffer[..length]) {
+                socket.send_to(&answer, from).await.expect("it is sent");
             }
-            let question = Message::from_vec(&buffer[..length]).expect("a question");
-            let answer = self.answer(&question).to_vec().expect("an answer");
-            socket.send_to(&answer, from).await.expect("it is sent");
         }
+    }
+
+    async fn run_over_tcp(self: Arc<Self>, listener: TcpListener) {
+        while let Ok((stream, _)) = listener.accept().await {
+            // Until the client leaves.
+            let _ = self.talk(stream).await;
+        }
+    }
+
+    /// Each message has its length before it (RFC 1035, section 4.2.2).
+    async fn talk(&self, mut stream: TcpStream) -> std::io::Result<()> {
+        loop {
+            let mut question = vec![0; stream.read_u16().await?.into()];
+            stream.read_exact(&mut question).await?;
+            if let Some(answer) = self.answered(&question) {
+                stream.write_u16(answer.len() as u16).await?;
+                stream.write_all(&answer).await?;
+            }
+        }
+    }
+
+    fn answered(&self, question: &[u8]) -> Option<Vec<u8>> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        if self.silent.load(Ordering::SeqCst) {
+            return None;
+        }
+        let question = Message::from_vec(question).expect("a question");
+        Some(self.answer(&question).to_vec().expect("an answer"))
     }
 
     fn answer(&self, question: &Message) -> Message {
