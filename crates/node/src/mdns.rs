@@ -136,8 +136,7 @@ impl Mdns {
             None => vec![Service::Open],
             Some(ring) => {
                 let keys = ring.keys();
-                let all = std::iter::once(&keys.dial).chain(&keys.accepted);
-                all.map(|key| Service::Private(Secret::of(key))).collect()
+                keys.all().map(|key| Service::Private(Secret::of(key))).collect()
             }
         }
     }
@@ -188,7 +187,11 @@ impl Mdns {
 
     /// Sends what is due on each interface.
     async fn send_due(&mut self) {
-        let (now, services) = (Instant::now(), self.services());
+        let now = Instant::now();
+        if !self.interfaces.values().any(|interface| interface.due() <= now) {
+            return;
+        }
+        let services = self.services();
         for (ip, interface) in &mut self.interfaces {
             let announces = interface.next <= now;
             let asks = announces && interface.pause <= MAX_ASKING_PAUSE;

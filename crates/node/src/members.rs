@@ -14,14 +14,14 @@ mod signed;
 use std::{
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use libp2p::PeerId;
 use libp2p_pnet::{KeyRing, Keys};
 use tokio::sync::watch;
 
-use crate::{AdminError, Options, SwarmKey, locked};
+use crate::{AdminError, Options, SwarmKey, locked, peers::seconds};
 pub(crate) use file::FILE;
 use file::Saved;
 pub use file::succeeds;
@@ -56,7 +56,8 @@ struct State {
     admin: Option<PeerId>,
     list: Option<Known<AdmissionList>>,
     rollover: Option<Known<Rollover>>,
-    /// When the rollover is complete, in seconds since 1970 by the clock of this machine.
+    /// When the rollover is complete, in seconds since 1970 by the clock of this machine, which may be wrong: only differences
+    /// count.
     ends: u64,
     /// The sha256 of earlier keys.
     earlier: Vec<String>,
@@ -201,12 +202,8 @@ impl Members {
         let mut state = self.state();
         let admin = state.admin.ok_or(Refused::NoAdmin)?;
         let value = list::open(&bytes, &admin)?;
-        match state.list.as_ref().map(|list| list.value.sequence) {
-            Some(known) if value.sequence == known => return Ok(false),
-            Some(known) if value.sequence < known => {
-                return Err(Refused::Older { sequence: value.sequence, known });
-            }
-            _ => {}
+        if !is_newer(value.sequence, state.sequences().list_sequence)? {
+            return Ok(false);
         }
         tracing::info!(
             sequence = value.sequence,
@@ -221,12 +218,8 @@ impl Members {
         let mut state = self.state();
         let admin = state.admin.ok_or(Refused::NoAdmin)?;
         let value = rollover::open(&bytes, &admin)?;
-        match state.rollover.as_ref().map(|known| known.value.sequence) {
-            Some(known) if value.sequence == known => return Ok(false),
-            Some(known) if value.sequence < known => {
-                return Err(Refused::Older { sequence: value.sequence, known });
-            }
-            _ => {}
+        if !is_newer(value.sequence, state.sequences().key_sequence)? {
+            return Ok(false);
         }
         let newest = state.newest_key(&self.0.configured);
         if newest != value.old && newest != value.new {
@@ -348,9 +341,12 @@ impl State {
     }
 }
 
-/// The time by the clock of this machine, which may be wrong: only differences count.
-fn seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+/// Returns whether a document is newer than the known one, whose number is 0 if there is none.
+fn is_newer(sequence: u64, known: u64) -> Result<bool, Refused> {
+    if sequence < known {
+        return Err(Refused::Older { sequence, known });
+    }
+    Ok(sequence > known)
 }
 
 #[cfg(test)]

@@ -1,9 +1,11 @@
-//! Length-prefixed protobuf messages on a stream: those of `fetch` and of the relay service.
+//! Length-prefixed protobuf messages on a stream: those of `fetch`, of the members of a swarm and of the relay service.
 
-use std::io;
+use std::{io, marker::PhantomData};
 
+use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use libp2p::{StreamProtocol, request_response};
 
 use crate::bitswap::wire::fields::{self, Value, put_varint};
 
@@ -37,6 +39,84 @@ pub(crate) async fn write_message(stream: &mut (impl AsyncWrite + Unpin), messag
     bytes.extend_from_slice(message);
     stream.write_all(&bytes).await?;
     stream.flush().await
+}
+
+/// A message of a protocol with one request and one response.
+pub trait WireMessage: Sized + Send + Sync + 'static {
+    /// The most that is read.
+    const MAX_BYTES: usize;
+
+    fn decode(bytes: Vec<u8>) -> io::Result<Self>;
+
+    fn encode(&self) -> BytesMut;
+}
+
+pub(crate) async fn read<M: WireMessage>(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<M> {
+    M::decode(read_message(stream, M::MAX_BYTES).await?)
+}
+
+pub(crate) async fn write(
+    stream: &mut (impl AsyncWrite + Unpin),
+    message: &impl WireMessage,
+) -> io::Result<()> {
+    write_message(stream, &message.encode()).await?;
+    stream.close().await
+}
+
+/// One length-prefixed message in each direction.
+pub struct Codec<Q, A>(PhantomData<fn() -> (Q, A)>);
+
+impl<Q, A> Clone for Codec<Q, A> {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl<Q, A> Default for Codec<Q, A> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+#[async_trait]
+impl<Q: WireMessage, A: WireMessage> request_response::Codec for Codec<Q, A> {
+    type Protocol = StreamProtocol;
+    type Request = Q;
+    type Response = A;
+
+    async fn read_request<T: AsyncRead + Unpin + Send>(
+        &mut self,
+        _: &StreamProtocol,
+        stream: &mut T,
+    ) -> io::Result<Q> {
+        read(stream).await
+    }
+
+    async fn read_response<T: AsyncRead + Unpin + Send>(
+        &mut self,
+        _: &StreamProtocol,
+        stream: &mut T,
+    ) -> io::Result<A> {
+        read(stream).await
+    }
+
+    async fn write_request<T: AsyncWrite + Unpin + Send>(
+        &mut self,
+        _: &StreamProtocol,
+        stream: &mut T,
+        request: Q,
+    ) -> io::Result<()> {
+        write(stream, &request).await
+    }
+
+    async fn write_response<T: AsyncWrite + Unpin + Send>(
+        &mut self,
+        _: &StreamProtocol,
+        stream: &mut T,
+        response: A,
+    ) -> io::Result<()> {
+        write(stream, &response).await
+    }
 }
 
 /// Calls `each` with the number and value of each field.

@@ -231,6 +231,11 @@ impl Node {
         self.0.online.as_ref().map(|online| online.server.traffic()).unwrap_or_default()
     }
 
+    /// Returns whether it is part of a swarm.
+    pub fn is_online(&self) -> bool {
+        self.0.online.is_some()
+    }
+
     /// Announces `cids` until they are withdrawn.
     pub fn announce(&self, cids: impl IntoIterator<Item = Cid>) {
         if let Some(online) = &self.0.online {

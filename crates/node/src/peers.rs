@@ -26,7 +26,7 @@ use table::Table;
 
 pub use clocks::ClockDifference;
 pub(crate) use dial::{one_of_each, peer_id};
-pub(crate) use remembered::FILE as REMEMBERED_FILE;
+pub(crate) use remembered::{FILE as REMEMBERED_FILE, seconds};
 pub use seeds::Seeds;
 pub(crate) use seeds::of_earlier_runs;
 

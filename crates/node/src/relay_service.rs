@@ -19,7 +19,7 @@ mod wire;
 use std::{
     collections::HashSet,
     sync::{Arc, Mutex, MutexGuard},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use futures::{FutureExt, StreamExt, future::BoxFuture};
@@ -31,7 +31,10 @@ use libp2p::{
 use libp2p_stream::{Control, IncomingStreams};
 use tokio::task::JoinSet;
 
-use crate::{Options, address, locked, peers::Peers};
+use crate::{
+    Options, address, locked,
+    peers::{Peers, seconds},
+};
 use limits::{Opened, Places};
 use requests::Requests;
 use wire::{HopRequest, Limit, Status};
@@ -187,8 +190,7 @@ impl Relay {
             return within(wire::write_status(stream, status, None)).await;
         }
         tracing::debug!(%peer, "a peer has reserved a place on this relay");
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
-        let expires = unix + RESERVATION.as_secs();
+        let expires = seconds() + RESERVATION.as_secs();
         let limit = (!self.policy.is_unlimited(&peer)).then_some(LIMIT);
         let addresses = self.addresses.to_tell(self.me);
         within(wire::write_reservation(stream, expires, &addresses, limit)).await

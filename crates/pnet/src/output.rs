@@ -78,18 +78,17 @@ fn fits(key: &[u8; KEY_BYTES], nonce: &[u8; NONCE_BYTES], first: &[u8]) -> bool 
 /// Returns the accepted key that the first bytes are encrypted with. Without one, the key that this node dials with: then the
 /// handshake fails as with any wrong key.
 fn fitting(keys: &Keys, nonce: &[u8; NONCE_BYTES], first: &[u8]) -> [u8; KEY_BYTES] {
-    let all = std::iter::once(&keys.dial).chain(&keys.accepted);
-    *all.into_iter().find(|key| fits(key, nonce, first)).unwrap_or(&keys.dial)
+    *keys.all().find(|key| fits(key, nonce, first)).unwrap_or(&keys.dial)
 }
 
 impl<S: AsyncRead + Unpin> PnetOutput<S> {
     /// Reads until the key is known.
     fn poll_decide(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Ciphers::Undecided { keys, remote, first, .. } = &mut self.ciphers {
-            let is_open = |key: &[u8; KEY_BYTES]| fits(key, remote, first);
-            let undecided =
-                first.len() < HEADER.len() && (is_open(&keys.dial) || keys.accepted.iter().any(is_open));
-            if keys.accepted.is_empty() || !undecided {
+            let is_decided = keys.accepted.is_empty()
+                || first.len() >= HEADER.len()
+                || !keys.all().any(|key| fits(key, remote, first));
+            if is_decided {
                 self.decide(fitting);
                 break;
             }

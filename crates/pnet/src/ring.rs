@@ -22,6 +22,13 @@ pub struct Keys {
     pub accepted: Vec<[u8; KEY_BYTES]>,
 }
 
+impl Keys {
+    /// Returns all keys that are accepted, the one that the node dials with first.
+    pub fn all(&self) -> impl Iterator<Item = &[u8; KEY_BYTES]> {
+        std::iter::once(&self.dial).chain(&self.accepted)
+    }
+}
+
 /// Does not print the secrets.
 impl std::fmt::Debug for Keys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -61,12 +61,6 @@ impl Membership {
         self.told.remove(peer);
     }
 
-    /// Takes note of what a peer has.
-    fn told(&mut self, peer: PeerId, message: &Message) {
-        let Message { list_sequence, key_sequence, .. } = *message;
-        self.told.insert(peer, Message { list_sequence, key_sequence, ..Message::default() });
-    }
-
     /// Returns whether one more peer is asked for what is told of.
     fn asks(&mut self, sequences: (u64, u64)) -> bool {
         let now = Instant::now();
@@ -156,7 +150,7 @@ impl Behaviour {
         }
         match message {
             Transfer::Request { request, channel, .. } => {
-                let told = request.clone();
+                let told = request.sequences();
                 let is_newer = self.hear(&members, peer, request);
                 if let Some(protocol) = self.behaviours.data.members.as_mut() {
                     // A list that the peer has just sent may have removed it.
@@ -177,7 +171,7 @@ impl Behaviour {
 
     /// Takes a message. Returns whether the peer has something newer than this node now.
     fn hear(&mut self, members: &Members, peer: PeerId, message: Message) -> bool {
-        self.membership.told(peer, &message);
+        self.membership.told.insert(peer, message.sequences());
         let (list_sequence, key_sequence) = (message.list_sequence, message.key_sequence);
         let (changed, refused) = members.receive(message);
         match &refused {

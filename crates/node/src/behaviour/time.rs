@@ -1,12 +1,10 @@
 //! What time it is at peers, by the fetch protocol: the key is `/ocipfs/time`, the value the seconds since 1970 as text. Peers of
 //! the public network are not asked, and told nothing.
 
-use std::time::SystemTime;
-
 use libp2p::PeerId;
 
 use super::{Behaviour, fetch_purpose::FetchPurpose};
-use crate::peers::clocks::seconds_of;
+use crate::peers::seconds;
 
 pub(super) const KEY: &[u8] = b"/ocipfs/time";
 
@@ -29,5 +27,5 @@ impl Behaviour {
 
 /// Returns the answer for a peer.
 pub(super) fn now() -> Vec<u8> {
-    seconds_of(SystemTime::now()).to_string().into_bytes()
+    seconds().to_string().into_bytes()
 }

@@ -3,14 +3,12 @@
 
 use std::io;
 
-use async_trait::async_trait;
 use bytes::BytesMut;
-use futures::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use libp2p::{StreamProtocol, request_response};
 
 use crate::{
     bitswap::wire::fields::{Value, put_number, put_slice},
-    messages::{fields, invalid, read_message, write_message},
+    messages::{Codec, WireMessage, fields, invalid},
     routing::ipns,
 };
 
@@ -21,7 +19,7 @@ const MAX_RESPONSE: usize = ipns::MAX_BYTES + 64;
 const OK: u64 = 0;
 const NOT_FOUND: u64 = 1;
 
-pub type Behaviour = request_response::Behaviour<Codec>;
+pub type Behaviour = request_response::Behaviour<Codec<Key, FetchResponse>>;
 pub type Event = request_response::Event<Key, FetchResponse>;
 
 /// The requested key.
@@ -33,23 +31,12 @@ pub fn behaviour() -> Behaviour {
     Behaviour::new([(PROTOCOL, request_response::ProtocolSupport::Full)], request_response::Config::default())
 }
 
-/// One length-prefixed message in each direction.
-#[derive(Clone, Default)]
-pub struct Codec;
+impl WireMessage for Key {
+    const MAX_BYTES: usize = MAX_KEY_LENGTH + 16;
 
-#[async_trait]
-impl request_response::Codec for Codec {
-    type Protocol = StreamProtocol;
-    type Request = Key;
-    type Response = FetchResponse;
-
-    async fn read_request<T: AsyncRead + Unpin + Send>(
-        &mut self,
-        _: &StreamProtocol,
-        stream: &mut T,
-    ) -> io::Result<Key> {
+    fn decode(bytes: Vec<u8>) -> io::Result<Self> {
         let mut key = Key::new();
-        fields(read_message(stream, MAX_KEY_LENGTH + 16).await?, |number, value| {
+        fields(bytes, |number, value| {
             if let (1, Value::Slice(bytes)) = (number, value) {
                 key = bytes.into();
             }
@@ -57,13 +44,19 @@ impl request_response::Codec for Codec {
         Ok(key)
     }
 
-    async fn read_response<T: AsyncRead + Unpin + Send>(
-        &mut self,
-        _: &StreamProtocol,
-        stream: &mut T,
-    ) -> io::Result<FetchResponse> {
+    fn encode(&self) -> BytesMut {
+        let mut message = BytesMut::new();
+        put_slice(&mut message, 1, self);
+        message
+    }
+}
+
+impl WireMessage for FetchResponse {
+    const MAX_BYTES: usize = MAX_RESPONSE;
+
+    fn decode(bytes: Vec<u8>) -> io::Result<Self> {
         let (mut status, mut found) = (OK, Vec::new());
-        fields(read_message(stream, MAX_RESPONSE).await?, |number, value| match (number, value) {
+        fields(bytes, |number, value| match (number, value) {
             (1, Value::Number(number)) => status = number,
             (2, Value::Slice(bytes)) => found = bytes.into(),
             _ => {}
@@ -75,32 +68,14 @@ impl request_response::Codec for Codec {
         }
     }
 
-    async fn write_request<T: AsyncWrite + Unpin + Send>(
-        &mut self,
-        _: &StreamProtocol,
-        stream: &mut T,
-        key: Key,
-    ) -> io::Result<()> {
+    fn encode(&self) -> BytesMut {
         let mut message = BytesMut::new();
-        put_slice(&mut message, 1, &key);
-        write_message(stream, &message).await?;
-        stream.close().await
-    }
-
-    async fn write_response<T: AsyncWrite + Unpin + Send>(
-        &mut self,
-        _: &StreamProtocol,
-        stream: &mut T,
-        response: FetchResponse,
-    ) -> io::Result<()> {
-        let mut message = BytesMut::new();
-        match response {
+        match self {
             // Status 0 is the default and not written.
-            Some(value) => put_slice(&mut message, 2, &value),
+            Some(value) => put_slice(&mut message, 2, value),
             None => put_number(&mut message, 1, NOT_FOUND),
         }
-        write_message(stream, &message).await?;
-        stream.close().await
+        message
     }
 }
 
@@ -111,20 +86,24 @@ mod tests {
 
     use super::*;
 
+    fn codec() -> Codec<Key, FetchResponse> {
+        Codec::default()
+    }
+
     #[tokio::test]
     async fn encoded_fetch_messages_decode_to_the_same_values() {
         for key in [b"/ipns/\x00\x24".to_vec(), vec![7; 300]] {
             let mut stream = Cursor::new(Vec::new());
-            Codec.write_request(&PROTOCOL, &mut stream, key.clone()).await.unwrap();
+            codec().write_request(&PROTOCOL, &mut stream, key.clone()).await.unwrap();
             stream.set_position(0);
-            assert_eq!(Codec.read_request(&PROTOCOL, &mut stream).await.unwrap(), key);
+            assert_eq!(codec().read_request(&PROTOCOL, &mut stream).await.unwrap(), key);
         }
         for response in [None, Some(Vec::new()), Some(vec![1; ipns::MAX_BYTES])] {
             let mut stream = Cursor::new(Vec::new());
-            Codec.write_response(&PROTOCOL, &mut stream, response.clone()).await.unwrap();
+            codec().write_response(&PROTOCOL, &mut stream, response.clone()).await.unwrap();
             stream.set_position(0);
             assert_eq!(
-                Codec.read_response(&PROTOCOL, &mut stream).await.unwrap().unwrap_or_default(),
+                codec().read_response(&PROTOCOL, &mut stream).await.unwrap().unwrap_or_default(),
                 response.unwrap_or_default()
             );
         }
@@ -140,7 +119,7 @@ mod tests {
             vec![2, 0x0d, 1],
             vec![2, 8, 2],
         ] {
-            assert!(Codec.read_response(&PROTOCOL, &mut Cursor::new(&bytes)).await.is_err(), "{bytes:?}");
+            assert!(codec().read_response(&PROTOCOL, &mut Cursor::new(&bytes)).await.is_err(), "{bytes:?}");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use libp2p::{Multiaddr, PeerId};
 use tokio::time::Instant;
 
-/// Peers that are remembered: a flood of announcements fills no more.
+/// The most peers that are remembered, however many are announced.
 const MAX_NEIGHBOURS: usize = 256;
 /// Peers that are dialled in each turn.
 const MAX_DIALS: usize = 16;

@@ -8,6 +8,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 
+use super::rollover;
 use crate::{
     bitswap::wire::fields::{self, Value, put_number, put_slice},
     identity::write_secret,
@@ -64,26 +65,9 @@ pub(super) fn save(data_dir: &Path, saved: &Saved) -> io::Result<()> {
 /// their sha256.
 pub fn succeeds(data_dir: &Path, before: &str, after: &str) -> bool {
     let Ok(saved) = load(data_dir) else { return false };
-    let document = saved.rollover.get(SIGNATURE_BYTES..).unwrap_or_default();
-    let newest = newest_key(document).and_then(|key| crate::SwarmKey::from_bytes(&key));
-    let is_known = |key: &str| {
-        saved.earlier.iter().any(|earlier| earlier == key)
-            || newest.as_ref().is_some_and(|newest| newest.fingerprint() == key)
-    };
+    let newest = rollover::unverified(&saved.rollover).ok().map(|rollover| rollover.new.fingerprint());
+    let is_known = |key: &str| saved.earlier.iter().chain(&newest).any(|known| known == key);
     is_known(before) && is_known(after)
-}
-
-/// The signature in front of a signed document; this file is this node's own.
-const SIGNATURE_BYTES: usize = 64;
-
-fn newest_key(document: &[u8]) -> Option<Bytes> {
-    let mut bytes = Bytes::copy_from_slice(document);
-    while let Ok(Some((number, value))) = fields::next(&mut bytes) {
-        if let (3, Value::Slice(key)) = (number, value) {
-            return Some(key);
-        }
-    }
-    None
 }
 
 #[cfg(test)]

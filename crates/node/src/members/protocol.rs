@@ -4,9 +4,7 @@
 
 use std::io;
 
-use async_trait::async_trait;
 use bytes::BytesMut;
-use futures::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use libp2p::{
     StreamProtocol,
     request_response::{self, ProtocolSupport},
@@ -15,7 +13,7 @@ use libp2p::{
 use super::signed;
 use crate::{
     bitswap::wire::fields::{Value, put_number, put_slice},
-    messages::{fields, read_message, write_message},
+    messages::{Codec, WireMessage, fields},
 };
 
 pub(crate) const PROTOCOL: StreamProtocol = StreamProtocol::new("/ocipfs/members/1.0.0");
@@ -24,7 +22,7 @@ const MAX_MESSAGE: usize = 2 * signed::MAX_BYTES + 64;
 /// Messages that one connection sends and receives at a time.
 const MAX_STREAMS: usize = 4;
 
-pub(crate) type Behaviour = request_response::Behaviour<Codec>;
+pub(crate) type Behaviour = request_response::Behaviour<Codec<Message, Message>>;
 pub(crate) type Event = request_response::Event<Message, Message>;
 
 /// What a member has: by numbers, 0 for nothing, and perhaps itself.
@@ -45,76 +43,42 @@ pub(crate) fn behaviour() -> Behaviour {
     Behaviour::new([(PROTOCOL, ProtocolSupport::Full)], config)
 }
 
-async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Message> {
-    let mut message = Message::default();
-    fields(read_message(stream, MAX_MESSAGE).await?, |number, value| match (number, value) {
-        (1, Value::Number(sequence)) => message.list_sequence = sequence,
-        (2, Value::Number(sequence)) => message.key_sequence = sequence,
-        (3, Value::Slice(list)) => message.list = list.into(),
-        (4, Value::Slice(key)) => message.key = key.into(),
-        (5, Value::Number(seconds)) => message.remaining = seconds,
-        _ => {}
-    })?;
-    Ok(message)
+impl Message {
+    /// Returns the numbers alone.
+    pub(crate) fn sequences(&self) -> Self {
+        let Self { list_sequence, key_sequence, .. } = *self;
+        Self { list_sequence, key_sequence, ..Self::default() }
+    }
 }
 
-async fn write(stream: &mut (impl AsyncWrite + Unpin), message: &Message) -> io::Result<()> {
-    let mut bytes = BytesMut::new();
-    put_number(&mut bytes, 1, message.list_sequence);
-    put_number(&mut bytes, 2, message.key_sequence);
-    if !message.list.is_empty() {
-        put_slice(&mut bytes, 3, &message.list);
-    }
-    if !message.key.is_empty() {
-        put_slice(&mut bytes, 4, &message.key);
-    }
-    put_number(&mut bytes, 5, message.remaining);
-    write_message(stream, &bytes).await?;
-    stream.close().await
-}
+impl WireMessage for Message {
+    const MAX_BYTES: usize = MAX_MESSAGE;
 
-/// One length-prefixed message in each direction.
-#[derive(Clone, Default)]
-pub(crate) struct Codec;
-
-#[async_trait]
-impl request_response::Codec for Codec {
-    type Protocol = StreamProtocol;
-    type Request = Message;
-    type Response = Message;
-
-    async fn read_request<T: AsyncRead + Unpin + Send>(
-        &mut self,
-        _: &StreamProtocol,
-        stream: &mut T,
-    ) -> io::Result<Message> {
-        read(stream).await
+    fn decode(bytes: Vec<u8>) -> io::Result<Self> {
+        let mut message = Self::default();
+        fields(bytes, |number, value| match (number, value) {
+            (1, Value::Number(sequence)) => message.list_sequence = sequence,
+            (2, Value::Number(sequence)) => message.key_sequence = sequence,
+            (3, Value::Slice(list)) => message.list = list.into(),
+            (4, Value::Slice(key)) => message.key = key.into(),
+            (5, Value::Number(seconds)) => message.remaining = seconds,
+            _ => {}
+        })?;
+        Ok(message)
     }
 
-    async fn read_response<T: AsyncRead + Unpin + Send>(
-        &mut self,
-        _: &StreamProtocol,
-        stream: &mut T,
-    ) -> io::Result<Message> {
-        read(stream).await
-    }
-
-    async fn write_request<T: AsyncWrite + Unpin + Send>(
-        &mut self,
-        _: &StreamProtocol,
-        stream: &mut T,
-        message: Message,
-    ) -> io::Result<()> {
-        write(stream, &message).await
-    }
-
-    async fn write_response<T: AsyncWrite + Unpin + Send>(
-        &mut self,
-        _: &StreamProtocol,
-        stream: &mut T,
-        message: Message,
-    ) -> io::Result<()> {
-        write(stream, &message).await
+    fn encode(&self) -> BytesMut {
+        let mut bytes = BytesMut::new();
+        put_number(&mut bytes, 1, self.list_sequence);
+        put_number(&mut bytes, 2, self.key_sequence);
+        if !self.list.is_empty() {
+            put_slice(&mut bytes, 3, &self.list);
+        }
+        if !self.key.is_empty() {
+            put_slice(&mut bytes, 4, &self.key);
+        }
+        put_number(&mut bytes, 5, self.remaining);
+        bytes
     }
 }
 
@@ -123,6 +87,7 @@ mod tests {
     use futures::io::Cursor;
 
     use super::*;
+    use crate::messages::{read, write};
 
     #[tokio::test]
     async fn a_message_is_read_as_it_was_written() {
@@ -131,7 +96,7 @@ mod tests {
         for message in [Message::default(), full] {
             let mut stream = Cursor::new(Vec::new());
             write(&mut stream, &message).await.unwrap();
-            assert_eq!(read(&mut Cursor::new(stream.into_inner())).await.unwrap(), message);
+            assert_eq!(read::<Message>(&mut Cursor::new(stream.into_inner())).await.unwrap(), message);
         }
     }
 
@@ -140,7 +105,7 @@ mod tests {
         let mut stream = Cursor::new(Vec::new());
         let message = Message { list: vec![0; MAX_MESSAGE + 1], ..Message::default() };
         write(&mut stream, &message).await.unwrap();
-        let error = read(&mut Cursor::new(stream.into_inner())).await.unwrap_err();
+        let error = read::<Message>(&mut Cursor::new(stream.into_inner())).await.unwrap_err();
         assert_eq!(error.to_string(), "message too long");
     }
 }

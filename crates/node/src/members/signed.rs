@@ -52,13 +52,17 @@ pub(super) fn seal(admin: &Keypair, kind: &[u8], document: &[u8]) -> Result<Vec<
     Ok([&admin.sign(&[kind, document].concat())?, document].concat())
 }
 
-/// Returns the document, if the admin signed it as one of this kind.
-pub(super) fn open<'a>(bytes: &'a [u8], kind: &[u8], admin: &PeerId) -> Result<&'a [u8], Refused> {
+/// Returns the signature and the document.
+pub(super) fn parts(bytes: &[u8]) -> Result<(&[u8], &[u8]), Refused> {
     if bytes.len() > MAX_BYTES {
         return Err(Refused::TooLarge);
     }
-    let parts = bytes.split_at_checked(SIGNATURE_BYTES);
-    let (signature, document) = parts.ok_or(Refused::Malformed("it is too short"))?;
+    bytes.split_at_checked(SIGNATURE_BYTES).ok_or(Refused::Malformed("it is too short"))
+}
+
+/// Returns the document, if the admin signed it as one of this kind.
+pub(super) fn open<'a>(bytes: &'a [u8], kind: &[u8], admin: &PeerId) -> Result<&'a [u8], Refused> {
+    let (signature, document) = parts(bytes)?;
     let key = key_of(admin).ok_or(Refused::NoAdmin)?;
     match key.verify(&[kind, document].concat(), signature) {
         true => Ok(document),

@@ -1,15 +1,11 @@
 //! The clocks of connected peers, compared with that of this machine: where no time server is reachable, a clock may be wrong by
 //! years, and IPNS records are valid until a time of day.
 
-use std::{
-    collections::HashMap,
-    sync::Mutex,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{collections::HashMap, sync::Mutex};
 
 use libp2p::PeerId;
 
-use super::Peers;
+use super::{Peers, seconds as now};
 use crate::locked;
 
 /// A smaller difference does not matter to records that are valid for two days.
@@ -46,7 +42,7 @@ impl Clocks {
 impl Peers {
     /// Records what time it is at a peer, and warns of a difference that is new.
     pub(crate) fn told_time(&self, peer: PeerId, seconds: u64) {
-        let ahead = (seconds as i64).saturating_sub(seconds_of(SystemTime::now()) as i64);
+        let ahead = (seconds as i64).saturating_sub(now() as i64);
         let is_off = |ahead: i64| ahead.saturating_abs() > TOLERANCE_SECONDS;
         // Its answer may come after it disconnected.
         if !self.is_connected(&peer) {
@@ -88,11 +84,6 @@ fn rounded(seconds: u64) -> String {
         7_200..172_800 => format!("{} hours", seconds / 3_600),
         _ => format!("{} days", seconds / 86_400),
     }
-}
-
-/// Returns a time in seconds since 1970.
-pub(crate) fn seconds_of(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 #[cfg(test)]

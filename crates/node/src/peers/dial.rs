@@ -79,7 +79,7 @@ impl Peers {
         let dial = tokio::time::timeout(DIAL_TIMEOUT, dial);
         let dialled = tokio::select! {
             dialled = dial => dialled,
-            () = self.wait_while(|peers| !peers.is_connected(&id)) => return Ok(id),
+            () = self.until_connected(&id) => return Ok(id),
         };
         let why = match dialled {
             Ok(Ok(_)) => return Ok(id),

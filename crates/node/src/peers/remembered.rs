@@ -203,7 +203,7 @@ impl RememberedPeers {
 }
 
 /// Returns the time in seconds since 1970.
-pub(super) fn seconds() -> u64 {
+pub(crate) fn seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 

@@ -91,11 +91,8 @@ impl Places {
         let count = |is_such: &dyn Fn(&Opened) -> bool| {
             self.circuits.values().filter(|open| open.unlimited == new.unlimited && is_such(open)).count()
         };
-        let own = count(&|open| open.source == new.source);
-        let (all, max) = match new.unlimited {
-            true => (count(&|_| true), MAX_UNLIMITED_CIRCUITS),
-            false => (count(&|_| true), MAX_LIMITED_CIRCUITS),
-        };
+        let (all, own) = (count(&|_| true), count(&|open| open.source == new.source));
+        let max = if new.unlimited { MAX_UNLIMITED_CIRCUITS } else { MAX_LIMITED_CIRCUITS };
         if new.is_named {
             return all < max && own < MAX_CIRCUITS_PER_NAMED_PEER;
         }
