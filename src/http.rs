@@ -9,6 +9,7 @@ pub(crate) mod events;
 mod hosts;
 pub(crate) mod htpasswd;
 pub(crate) mod listener;
+mod lock;
 pub mod metrics;
 pub(crate) mod origin;
 mod public_url;

@@ -8,6 +8,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_REDIRECTS: usize = 5;
 
+/// Whether a URL is one that a client of this module reaches.
+pub fn is_http(url: &reqwest::Url) -> bool {
+    matches!(url.scheme(), "http" | "https") && url.has_host()
+}
+
 /// Creates a client that trusts the certificates of the system.
 pub fn new() -> reqwest::Result<reqwest::Client> {
     builder().build()

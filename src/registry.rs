@@ -200,16 +200,13 @@ async fn dispatch(State(registry): State<Registry>, request: Request) -> Result<
     if is_read(&parts.method) {
         return read(&registry, &parts).await;
     }
-    // A task of its own: a write is completed even if its client disconnects.
-    let answer = tokio::spawn(async move {
-        let mut body = body.into_data_stream();
-        let answer = write(&registry, &parts, &mut body).await.map_err(ApiError::of_push);
-        if answer.is_err() {
-            drain(&parts.headers, &mut body).await;
-        }
-        answer
-    });
-    answer.await.unwrap_or_else(|_| Err(ApiError::stopped()))
+    // `request_log::log` has made a task of it, so a write is completed even if its client disconnects.
+    let mut body = body.into_data_stream();
+    let answer = write(&registry, &parts, &mut body).await.map_err(ApiError::of_push);
+    if answer.is_err() {
+        drain(&parts.headers, &mut body).await;
+    }
+    answer
 }
 
 async fn read(registry: &Registry, parts: &Parts) -> Result<Response, ApiError> {

@@ -47,7 +47,7 @@ impl Health {
         self.state().stage = Stage::Ready;
     }
 
-    /// Sends no more clients here: the node stops soon.
+    /// Tells load balancers to stop sending clients here: the node stops soon.
     pub fn set_draining(&self) {
         self.state().stage = Stage::Draining;
     }

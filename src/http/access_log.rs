@@ -1,19 +1,15 @@
 //! One log line per request, with `--access-log`.
 
-use std::{
-    net::SocketAddr,
-    pin::Pin,
-    task::{Context, Poll, ready},
-    time::Instant,
-};
+use std::{net::SocketAddr, time::Instant};
 
 use axum::{
-    body::{Body, Bytes, HttpBody},
+    body::{Body, Bytes},
     extract::Request,
     http::{Method, StatusCode},
     response::Response,
 };
-use http_body::{Frame, SizeHint};
+use http_body::Frame;
+use http_body_util::BodyExt;
 
 use super::origin::ClientAddress;
 
@@ -58,40 +54,21 @@ impl RequestLine {
         if !tracing::enabled!(target: ACCESS, tracing::Level::INFO) {
             return response;
         }
-        let status = response.status();
-        response.map(|body| Body::new(Sent { body, line: self, status, bytes: 0 }))
+        let mut sent = Sent { line: self, status: response.status(), bytes: 0 };
+        response.map(|body| Body::new(body.inspect_frame(move |frame| sent.count(frame))))
     }
 }
 
-/// A body that logs its request when it is dropped: sent, or broken off.
+/// A response that is logged when this is dropped, with its body: sent, or broken off.
 struct Sent {
-    body: Body,
     line: RequestLine,
     status: StatusCode,
     bytes: u64,
 }
 
-impl HttpBody for Sent {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        if let Some(Ok(frame)) = &frame {
-            self.bytes += frame.data_ref().map_or(0, Bytes::len) as u64;
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+impl Sent {
+    fn count(&mut self, frame: &Frame<Bytes>) {
+        self.bytes += frame.data_ref().map_or(0, Bytes::len) as u64;
     }
 }
 

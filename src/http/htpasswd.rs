@@ -5,13 +5,16 @@ mod table;
 use std::{
     collections::HashSet,
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use ocipfs_oci::Digest;
 use tokio::sync::Semaphore;
 
-use super::reloaded::{Reload, Reloaded};
+use super::{
+    lock::locked,
+    reloaded::{Reload, Reloaded},
+};
 pub use table::Error;
 use table::UserTable;
 
@@ -61,10 +64,6 @@ struct UsersInner {
     known: Mutex<HashSet<Digest>>,
     queue: Arc<Semaphore>,
     computing: Arc<Semaphore>,
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Users {

@@ -3,20 +3,17 @@
 //! A request counts until its answer is sent to the end, or broken off. Labels have few values whatever clients send: unknown
 //! methods are one, and no path or repository is a label.
 
-use std::{
-    pin::Pin,
-    task::{Context, Poll},
-    time::Instant,
-};
+use std::time::Instant;
 
 use axum::{
-    body::{Body, Bytes, HttpBody},
+    body::{Body, Bytes},
     extract::{Request, State},
     http::Method,
     middleware::Next,
     response::Response,
 };
-use http_body::{Frame, SizeHint};
+use http_body::Frame;
+use http_body_util::BodyExt;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -79,12 +76,18 @@ fn name(method: &Method) -> &'static str {
     KNOWN.into_iter().find(|known| method.as_str() == *known).unwrap_or("OTHER")
 }
 
-/// A request that is counted when this is dropped.
+/// A request that is counted when this is dropped, with the body of its answer.
 struct Measured {
     metrics: HttpMetrics,
     method: &'static str,
     code: u16,
     begun: Instant,
+}
+
+impl Measured {
+    fn sent(&mut self, frame: &Frame<Bytes>) {
+        self.metrics.sent.inc_by(frame.data_ref().map_or(0, Bytes::len) as u64);
+    }
 }
 
 impl Drop for Measured {
@@ -101,38 +104,7 @@ pub async fn measure(State(metrics): State<HttpMetrics>, request: Request, next:
     let mut measured = metrics.begin(request.method());
     let response = next.run(request).await;
     measured.code = response.status().as_u16();
-    response.map(|body| Body::new(Sent { body, measured }))
-}
-
-/// A body that counts its request once it is dropped.
-struct Sent {
-    body: Body,
-    measured: Measured,
-}
-
-impl HttpBody for Sent {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(cx);
-        if let Poll::Ready(Some(Ok(frame))) = &frame {
-            let bytes = frame.data_ref().map_or(0, Bytes::len);
-            self.measured.metrics.sent.inc_by(bytes as u64);
-        }
-        frame
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
+    response.map(|body| Body::new(body.inspect_frame(move |frame| measured.sent(frame))))
 }
 
 #[cfg(test)]

@@ -12,13 +12,14 @@ mod stamp;
 use std::{
     fmt::Display,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use futures::future::BoxFuture;
 
-pub(in crate::http) use stamp::Stamp;
+use super::lock::locked;
+use stamp::Stamp;
 
 /// Between two looks at the files.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
@@ -57,10 +58,6 @@ struct State<T> {
     looked: Instant,
     /// Why the newest content of the files is not used.
     failing: Option<String>,
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<T: PartialEq + Send + Sync + 'static> Reloaded<T> {
@@ -154,15 +151,19 @@ impl<T: PartialEq> Files<T> {
 }
 
 #[cfg(test)]
+impl<T> Reloaded<T> {
+    /// Has the next refresh look at the files.
+    pub(in crate::http) fn make_due(&self) {
+        locked(&self.0.state).looked = Instant::now().checked_sub(REFRESH_INTERVAL).unwrap();
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
     fn text(path: &Path) -> Result<String, std::io::Error> {
         std::fs::read_to_string(path)
-    }
-
-    fn due<T>(value: &Reloaded<T>) {
-        locked(&value.0.state).looked = Instant::now().checked_sub(REFRESH_INTERVAL).unwrap();
     }
 
     #[tokio::test]
@@ -173,7 +174,7 @@ mod tests {
         std::fs::write(file.path(), "two").unwrap();
         value.refresh().await;
         assert_eq!(*value.get(), "one", "a second is not over");
-        due(&value);
+        value.make_due();
         value.refresh().await;
         assert_eq!(*value.get(), "two");
         std::fs::write(file.path(), "three").unwrap();
@@ -203,7 +204,7 @@ mod tests {
         value.reload().await;
         assert_eq!(*value.get(), "one");
         std::fs::write(&path, "two").unwrap();
-        due(&value);
+        value.make_due();
         value.refresh().await;
         assert_eq!(*value.get(), "two");
         assert!(Reloaded::read("the text", Path::new("/nowhere"), text).is_err());
@@ -217,7 +218,7 @@ mod tests {
         let joined = |paths: &[PathBuf]| paths.iter().map(|path| text(path)).collect::<Result<String, _>>();
         let value = Reloaded::read_all("the pair", paths.to_vec(), joined).unwrap();
         std::fs::write(&paths[1], "2").unwrap();
-        due(&value);
+        value.make_due();
         value.refresh().await;
         assert_eq!(*value.get(), "12");
     }

@@ -19,8 +19,7 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    sync::{Arc, Mutex},
 };
 
 use futures::future::BoxFuture;
@@ -31,7 +30,10 @@ use rustls::{
 };
 use tokio::sync::Semaphore;
 
-use crate::http::reloaded::Reload;
+use super::{
+    lock::locked,
+    reloaded::{Reload, Reloaded},
+};
 pub use certificate::Certificate;
 use certificate::Certificates;
 pub use challenges::Challenges;
@@ -40,8 +42,6 @@ pub use error::Error;
 use files::Files;
 pub use handshake::Refused;
 
-/// Between two looks at the files.
-const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 /// Handshakes that are computed, or wait for a client's part, at one time.
 const MAX_HANDSHAKES: usize = 256;
 /// What clients may speak after the handshake, the preferred one first.
@@ -80,12 +80,11 @@ pub struct Tls(Arc<TlsInner>);
 
 struct TlsInner {
     options: Options,
-    files: Mutex<Files>,
-    /// When the files were looked at, and why their newest content is not used.
-    looked: Mutex<(Instant, Option<String>)>,
+    files: Reloaded<Files>,
     /// Certificates that an ACME server issued, by their names.
     issued: Mutex<BTreeMap<String, Certificate>>,
-    configs: Mutex<Configs>,
+    /// What connections are made with, and the files that were last tried for it.
+    configs: Mutex<(Arc<Files>, Configs)>,
     challenges: Challenges,
     handshakes: Semaphore,
 }
@@ -128,29 +127,21 @@ impl Reload for Tls {
     }
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Tls {
     /// Reads the files.
     pub fn open(options: Options) -> Result<Self, Error> {
-        let files = Files::read(&options)?;
-        let configs = configure(&files, &BTreeMap::new(), options.client_certificates)?;
+        let (paths, named) = (files::paths(&options), options.clone());
+        let files = Reloaded::read_all("the certificates", paths, move |_| Files::read(&named))?;
+        let read = files.get();
+        let configs = configure(&read, &BTreeMap::new(), options.client_certificates)?;
         Ok(Self(Arc::new(TlsInner {
             options,
-            files: Mutex::new(files),
-            looked: Mutex::new((Instant::now(), None)),
+            files,
             issued: Mutex::default(),
-            configs: Mutex::new(configs),
+            configs: Mutex::new((read, configs)),
             challenges: Challenges::default(),
             handshakes: Semaphore::new(MAX_HANDSHAKES),
         })))
-    }
-
-    /// Whether the certificate of a client makes it a user.
-    pub fn takes_client_certificates(&self) -> bool {
-        self.0.options.client_certificates != ClientCertificates::Ignored
     }
 
     /// Answers that an ACME server waits for.
@@ -171,79 +162,39 @@ impl Tls {
 
     /// Reads the files again if they were changed; looks at most once a second.
     pub async fn refresh(&self) {
-        let is_due = {
-            let mut looked = locked(&self.0.looked);
-            let is_due = looked.0.elapsed() >= RELOAD_INTERVAL;
-            if is_due {
-                looked.0 = Instant::now();
-            }
-            is_due
-        };
-        if is_due {
-            self.look(false).await;
-        }
+        self.0.files.refresh().await;
+        self.install_changed();
     }
 
     /// Reads the files again at once.
     pub async fn reload(&self) {
-        self.look(true).await;
+        self.0.files.reload().await;
+        self.install_changed();
     }
 
-    async fn look(&self, always: bool) {
-        let tls = self.clone();
-        let _ = tokio::task::spawn_blocking(move || tls.read_changed(always)).await;
-    }
-
-    /// Keeps the certificates it has where the files are not a whole: a key may be replaced after its certificate.
-    fn read_changed(&self, always: bool) {
-        let mut files = locked(&self.0.files);
-        if !always && files.are_unchanged(&self.0.options) {
-            return;
-        }
-        match Files::read(&self.0.options) {
-            Ok(read) => {
-                let is_new = !read.same_content(&files);
-                *files = read;
-                drop(files);
-                locked(&self.0.looked).1 = None;
-                if is_new {
-                    self.install_logged();
-                }
-            }
-            Err(error) => {
-                files.forget_stamp();
-                let (why, mut looked) = (error.to_string(), locked(&self.0.looked));
-                if looked.1.as_ref() != Some(&why) {
-                    tracing::warn!("cannot reload the certificates, the previous ones stay: {why}");
-                }
-                looked.1 = Some(why);
-            }
-        }
-    }
-
-    fn install_logged(&self) {
-        match self.install() {
-            Ok(()) => tracing::info!("reloaded the certificates"),
-            Err(error) => tracing::warn!("cannot use the certificates, the previous ones stay: {error}"),
+    fn install_changed(&self) {
+        let is_new = !Arc::ptr_eq(&self.0.files.get(), &locked(&self.0.configs).0);
+        if is_new && let Err(error) = self.install() {
+            tracing::warn!("cannot use the certificates, the previous ones stay: {error}");
         }
     }
 
     /// Makes a configuration for the connections that come: sessions of earlier ones are not resumed by it, so that a client whose
     /// authority is gone shows its certificate again.
     fn install(&self) -> Result<(), Error> {
-        let mode = self.0.options.client_certificates;
-        let configs = configure(&locked(&self.0.files), &locked(&self.0.issued), mode)?;
-        *locked(&self.0.configs) = configs;
+        let mut configs = locked(&self.0.configs);
+        configs.0 = self.0.files.get();
+        configs.1 = configure(&configs.0, &locked(&self.0.issued), self.0.options.client_certificates)?;
         Ok(())
     }
 
     fn configs(&self) -> Configs {
-        locked(&self.0.configs).clone()
+        locked(&self.0.configs).1.clone()
     }
 
     /// The host and the port by which clients reach a listener at `address`: a name that a certificate is for.
     pub fn shown_at(&self, address: SocketAddr) -> String {
-        let files = locked(&self.0.files);
+        let files = self.0.files.get();
         let is_covered = |host: &str| files.pairs().iter().any(|pair| pair.covers(host));
         if is_covered(&address.ip().to_string()) {
             return address.to_string();

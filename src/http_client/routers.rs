@@ -7,6 +7,8 @@ use futures::{FutureExt, future::join_all};
 use ocipfs_node::{Cid, Multiaddr, PeerId, RoutedProvider, Router};
 use serde::Deserialize;
 
+use super::is_http;
+
 const MAX_BYTES: usize = 1 << 20;
 /// A server that is slower does not help the search.
 const TIMEOUT: Duration = Duration::from_secs(8);
@@ -23,7 +25,6 @@ impl FromStr for RouterUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let is_http = |url: &reqwest::Url| matches!(url.scheme(), "http" | "https") && url.has_host();
         let is_plain = |url: &reqwest::Url| url.query().is_none() && url.fragment().is_none();
         match text.parse::<reqwest::Url>() {
             Ok(url) if is_http(&url) && is_plain(&url) => {

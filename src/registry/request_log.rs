@@ -11,6 +11,7 @@ use super::{
     Registry,
     auth::{Credentials, TOKEN_PATH},
     endpoint::{self, Endpoint},
+    error::ApiError,
     is_read,
     signed::{Signature, signed_by_tag},
 };
@@ -25,7 +26,7 @@ pub async fn log(State(registry): State<Registry>, request: Request, next: Next)
         return answer(registry, request, next).await;
     }
     let answered = tokio::spawn(answer(registry, request, next)).await;
-    answered.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
+    answered.unwrap_or_else(|_| ApiError::stopped().into_response())
 }
 
 async fn answer(registry: Registry, request: Request, next: Next) -> Response {

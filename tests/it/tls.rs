@@ -78,9 +78,10 @@ async fn push(client: &Client, node: &Serve, image: &Image, to: &str, login: Opt
 
 /// The certificate that a client sees at a host.
 async fn seen(authority: &Authority, node: &Serve, host: &str) -> Vec<u8> {
-    let address = node.registry().parse().unwrap();
-    let client = trusting(authority).resolve(host, address).tls_info(true).build().unwrap();
-    let answer = client.get(format!("https://{host}:{}/v2/", address.port())).send().await.unwrap();
+    let port: u16 = node.registry().rsplit_once(':').unwrap().1.parse().unwrap();
+    let client =
+        trusting(authority).resolve(host, ([127, 0, 0, 1], port).into()).tls_info(true).build().unwrap();
+    let answer = client.get(format!("https://{host}:{port}/v2/")).send().await.unwrap();
     assert_eq!(answer.status(), 200);
     let info = answer.extensions().get::<reqwest::tls::TlsInfo>().expect("TLS");
     info.peer_certificate().expect("a certificate").to_vec()
@@ -140,11 +141,7 @@ async fn the_server_name_chooses_the_certificate() {
     let port = node.registry().rsplit_once(':').unwrap().1;
     assert_eq!(node.registry(), format!("one.localhost:{port}"), "references name the first");
     for (host, pair) in [("one.localhost", &one), ("two.localhost", &two)] {
-        let address = format!("127.0.0.1:{port}").parse().unwrap();
-        let client = trusting(&authority).resolve(host, address).tls_info(true).build().unwrap();
-        let answer = client.get(format!("https://{host}:{port}/v2/")).send().await.unwrap();
-        let info = answer.extensions().get::<reqwest::tls::TlsInfo>().expect("TLS");
-        assert!(info.peer_certificate() == Some(&der(pair)[..]), "{host}");
+        assert!(seen(&authority, &node, host).await == der(pair), "{host}");
     }
 }
 
@@ -172,15 +169,15 @@ async fn an_optional_client_certificate_is_a_login_beside_passwords() {
     let arguments = ["--client-ca", ca.to_str().unwrap(), "--htpasswd", &users, "--pull", "users"];
     let node = secured(&authority.server("node", &["127.0.0.1"]), &arguments);
     let image = Image::of("both", 1000);
-    let (me, nobody) =
+    let (me, anonymous) =
         (known(&authority, &authority.client("me", "me")), trusting(&authority).build().unwrap());
     let login = basic("you", "secret");
     assert_eq!(push(&me, &node, &image, "app:1", None).await, StatusCode::CREATED);
-    assert_eq!(push(&nobody, &node, &image, "app:2", Some(&login)).await, StatusCode::CREATED);
-    assert_eq!(push(&nobody, &node, &image, "app:3", None).await, StatusCode::UNAUTHORIZED);
+    assert_eq!(push(&anonymous, &node, &image, "app:2", Some(&login)).await, StatusCode::CREATED);
+    assert_eq!(push(&anonymous, &node, &image, "app:3", None).await, StatusCode::UNAUTHORIZED);
     let manifest = url(&node, "/v2/app/manifests/1");
     assert_eq!(me.get(&manifest).send().await.unwrap().status(), StatusCode::OK);
-    assert_eq!(nobody.get(&manifest).send().await.unwrap().status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(anonymous.get(&manifest).send().await.unwrap().status(), StatusCode::UNAUTHORIZED);
 }
 
 async fn a_login_challenge_over_tls_leads_to_https() {

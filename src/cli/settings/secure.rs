@@ -143,12 +143,8 @@ impl TlsSettings {
                 format!("--tls-cert and --tls-key come in pairs, and there are {certificates} and {keys}");
             return Err(usage(message, "give a --tls-key for each --tls-cert, in the same order"));
         }
-        let needs_tls = self.client_ca.as_ref().filter(|_| !self.is_on()).map(|_| "--client-ca");
-        if let Some(flag) = needs_tls {
-            return Err(usage(
-                format!("{flag} needs TLS"),
-                "name a certificate with --tls-cert and --tls-key",
-            ));
+        if self.client_ca.is_some() && !self.is_on() {
+            return Err(usage("--client-ca needs TLS", "name a certificate with --tls-cert and --tls-key"));
         }
         if self.client_cert.is_some() && self.client_ca.is_none() {
             return Err(usage(

@@ -6,7 +6,7 @@ use axum::{
     body::{Body, to_bytes},
     http::{Request, Response},
 };
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use instant_acme::{
     Account, AccountCredentials, BodyWrapper, BytesResponse, Error as AcmeError, HttpClient, NewAccount,
 };
@@ -76,16 +76,8 @@ async fn send(
     let (parts, body) = request.into_parts();
     let body = to_bytes(Body::new(body), MAX_BYTES).await?;
     let request = client.request(parts.method, parts.uri.to_string()).headers(parts.headers).body(body);
-    let mut answer = request.send().await?;
-    let mut bytes = BytesMut::new();
-    while let Some(chunk) = answer.chunk().await? {
-        if bytes.len() + chunk.len() > MAX_BYTES {
-            return Err(format!("the answer has more than {MAX_BYTES} bytes").into());
-        }
-        bytes.extend_from_slice(&chunk);
-    }
-    let mut response = Response::new(Body::from(bytes.freeze()));
-    *response.status_mut() = answer.status();
-    *response.headers_mut() = answer.headers().clone();
-    Ok(BytesResponse::from(response))
+    let answer: Response<reqwest::Body> = request.send().await?.into();
+    let (parts, body) = answer.into_parts();
+    let body = to_bytes(Body::new(body), MAX_BYTES).await?;
+    Ok(BytesResponse::from(Response::from_parts(parts, Body::from(body))))
 }

@@ -1,9 +1,9 @@
 //! The account and the certificates in the node directory.
 
 use std::{
-    fs::{self, DirBuilder, File},
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
 
@@ -81,17 +81,8 @@ fn parse(path: &Path, pem: &[u8]) -> Result<Certificate, Error> {
     Ok(Certificate::parse((pem, &shown), (pem, &shown))?)
 }
 
-/// Replaces a file at once, with one that only its owner can read.
 fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let new = path.with_extension("new");
-    let written = || {
-        let options = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new);
-        let mut file = options?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&new, path)
-    };
-    written().map_err(|why: io::Error| refused(path, why))
+    ocipfs_node::write_secret(path, bytes).map_err(|why| refused(path, why))
 }
 
 #[cfg(test)]

@@ -5,10 +5,11 @@ use std::{
     io::{self, Write, stdout},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use super::Event;
+use crate::http::lock::locked;
 
 /// Stands for the standard output.
 const STDOUT: &str = "-";
@@ -56,7 +57,7 @@ impl Audit {
 
     /// Opens the file again: what rotates logs has renamed it.
     pub fn reopen(&self) {
-        let mut file = self.0.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut file = locked(&self.0.file);
         if file.is_none() {
             return;
         }
@@ -70,7 +71,7 @@ impl Audit {
     pub fn write(&self, event: &Event) {
         let Ok(mut line) = serde_json::to_vec(event) else { return };
         line.push(b'\n');
-        let mut file = self.0.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut file = locked(&self.0.file);
         let Some(AuditFile { file, is_failing }) = &mut *file else {
             let _ = stdout().lock().write_all(&line);
             return;

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
     str::FromStr,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -22,7 +22,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 use super::{Action, Event};
-use crate::http_client;
+use crate::{http::lock::locked, http_client};
 
 /// Events that wait for one URL.
 const QUEUE: usize = 1_000;
@@ -49,8 +49,7 @@ impl FromStr for WebhookUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let is_http = |url: &reqwest::Url| matches!(url.scheme(), "http" | "https") && url.has_host();
-        let url = text.parse::<reqwest::Url>().ok().filter(is_http);
+        let url = text.parse::<reqwest::Url>().ok().filter(http_client::is_http);
         let url = url.ok_or_else(|| {
             format!("invalid webhook {text:?}: expected a URL such as https://hooks.example/ocipfs")
         });
@@ -214,14 +213,14 @@ impl Secret {
     fn reload(&self) {
         let Some(path) = &self.path else { return };
         match read_key(path) {
-            Ok(key) => *self.key.lock().unwrap_or_else(PoisonError::into_inner) = Some(key),
+            Ok(key) => *locked(&self.key) = Some(key),
             Err(error) => tracing::warn!("{error}; the previous secret stays"),
         }
     }
 
     /// The value of the header for a body.
     fn sign(&self, body: &[u8]) -> Option<String> {
-        let key = self.key.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = locked(&self.key);
         let tag = hmac::sign(key.as_ref()?, body);
         let hex: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
         Some(format!("sha256={hex}"))

@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -14,7 +14,7 @@ use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::content;
+use crate::{content, http::lock::locked};
 
 /// Maximum size of a frame given to a connection: a client that reads at all takes it within the stall
 /// timeout.
@@ -32,7 +32,7 @@ struct UnreadResponses {
 
 impl Unread {
     fn locked(&self) -> MutexGuard<'_, UnreadResponses> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.0)
     }
 
     /// Waits until some bytes have waited for so long.

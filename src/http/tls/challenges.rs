@@ -11,7 +11,8 @@ use rustls::{
     sign::{CertifiedKey, SingleCertAndKey},
 };
 
-use super::{locked, provider};
+use super::provider;
+use crate::http::lock::locked;
 
 /// What an ACME server says that it speaks.
 pub const PROTOCOL: &[u8] = b"acme-tls/1";

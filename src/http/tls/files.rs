@@ -17,7 +17,6 @@ use super::{
     certificate::{Certificate, chain},
     provider,
 };
-use crate::http::reloaded::Stamp;
 
 /// Certificates and the authorities of clients.
 pub struct Files {
@@ -25,15 +24,11 @@ pub struct Files {
     authorities: Option<(Arc<RootCertStore>, String)>,
     /// Digest of all that was read.
     content: Digest,
-    /// None where a file may change without another stamp.
-    stamp: Option<Stamp>,
 }
 
 impl Files {
     /// Reads all files.
     pub fn read(options: &Options) -> Result<Self, Error> {
-        // Before the files, so that a change while they are read is seen later.
-        let stamp = Stamp::settled(&paths(options));
         let mut all = Vec::new();
         let mut pairs = Vec::new();
         for (certificate, key) in &options.pairs {
@@ -52,27 +47,12 @@ impl Files {
             None => None,
         };
         let content = Digest::sha256_of(&all.concat());
-        Ok(Self { pairs, authorities, content, stamp })
+        Ok(Self { pairs, authorities, content })
     }
 
     /// The certificates in the order of the settings.
     pub fn pairs(&self) -> &[Certificate] {
         &self.pairs
-    }
-
-    /// Whether no file was changed since.
-    pub fn are_unchanged(&self, options: &Options) -> bool {
-        self.stamp.is_some() && self.stamp == Stamp::of(&paths(options))
-    }
-
-    /// Reads again at the next look.
-    pub fn forget_stamp(&mut self) {
-        self.stamp = None;
-    }
-
-    /// Whether the files hold the same.
-    pub fn same_content(&self, other: &Self) -> bool {
-        self.content == other.content
     }
 
     /// What verifies clients, if their certificates are looked at.
@@ -90,7 +70,15 @@ impl Files {
     }
 }
 
-fn paths(options: &Options) -> Vec<PathBuf> {
+/// Files are the same if they hold the same.
+impl PartialEq for Files {
+    fn eq(&self, other: &Self) -> bool {
+        self.content == other.content
+    }
+}
+
+/// Returns the paths of all files.
+pub fn paths(options: &Options) -> Vec<PathBuf> {
     let pairs = options.pairs.iter().flat_map(|(certificate, key)| [certificate, key]);
     pairs.chain(&options.client_ca).cloned().collect()
 }
