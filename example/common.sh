@@ -52,11 +52,24 @@ build() {
     ocipfs=${CARGO_TARGET_DIR:-target}/debug/ocipfs
 }
 
-# podman with storage and settings of its own, so that yours stay as they are. It would raise limits, which a container refuses.
-own_podman() {
+# Limits that podman and buildah would raise, which a container refuses.
+own_limits() {
     printf '[containers]\ndefault_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]\n' >"$work/containers.conf"
+}
+
+# podman with storage and settings of its own, so that yours stay as they are.
+own_podman() {
+    own_limits
     env HOME="$work" XDG_RUNTIME_DIR="$work" CONTAINERS_CONF="$work/containers.conf" podman \
         --root "$work/storage" --runroot "$work/runroot" --storage-driver vfs "$@"
+}
+
+# Waits for the ready line of the node called $1, whose process is $2.
+ready() {
+    until grep -qs '^ready:' "$work/$1.out"; do
+        kill -0 "$2" 2>/dev/null || fail "the $1 node did not start: $(cat "$work/$1.log")"
+        sleep 0.02
+    done
 }
 
 # Starts a node called $1, which is told the rest, and waits for its ready line.
@@ -66,10 +79,7 @@ start() {
         --swarm-listen /ip4/127.0.0.1/tcp/0 "${@:2}" >"$work/$name.out" 2>"$work/$name.log" &
     pid=$!
     pids+=("$pid")
-    until grep -qs '^ready:' "$work/$name.out"; do
-        kill -0 "$pid" 2>/dev/null || fail "the $name node did not start: $(cat "$work/$name.log")"
-        sleep 0.1
-    done
+    ready "$name" "$pid"
     cat "$work/$name.out"
 }
 status() { "$ocipfs" --data-dir "$work/$1" status | grep '^layers'; }

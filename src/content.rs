@@ -188,8 +188,10 @@ impl Content {
     pub fn new(store: Store, node: Node, settings: Settings) -> Result<Self, Error> {
         let index = Index::new(store.database());
         let announce = |roots| settings.share.shown(&store, roots).map(|shown| node.announce(shown));
-        index.for_each_announced(|root| announce(vec![root]))?;
-        announce(index.pins()?)?;
+        if node.is_online() {
+            index.for_each_announced(|root| announce(vec![root]))?;
+            announce(index.pins()?)?;
+        }
         let downloads = Arc::new(Downloads::default());
         let gc = Arc::new(GarbageCollector::new(settings.cache_size, settings.max_size, downloads.clone()));
         gc.install_in(&store);

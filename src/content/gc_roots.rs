@@ -22,22 +22,26 @@ impl Content {
 
     /// Announces those of these roots that peers may know of, and the digests of those that are stored files.
     pub async fn announce(&self, roots: Vec<Cid>) -> Result<(), Error> {
-        let share = self.settings().share;
-        let keys = self.0.store.run(move |store| share.announced(store, roots)).await?;
-        self.0.node.announce(keys);
-        Ok(())
+        self.announce_with(roots, Vec::new()).await
     }
 
-    /// Announces those of these stored blobs that peers may know of by their digests.
-    async fn announce_blobs(&self, blobs: Vec<(Digest, CidPath)>) -> Result<(), Error> {
+    /// The same, with those of these stored blobs that peers may know of by their digests.
+    async fn announce_with(&self, roots: Vec<Cid>, blobs: Vec<(Digest, CidPath)>) -> Result<(), Error> {
         let share = self.settings().share;
-        let keys = move |store: &Store| share.announced_blobs(store, blobs.iter().map(|(digest, _)| digest));
+        let keys = move |store: &Store| {
+            let mut keys = share.announced(store, roots)?;
+            keys.extend(share.announced_blobs(store, blobs.iter().map(|(digest, _)| digest))?);
+            Ok(keys)
+        };
         self.0.node.announce(self.0.store.run(keys).await?);
         Ok(())
     }
 
     /// Announces the digests of all that is retained: roots alone are announced before the node is ready.
     pub(super) async fn announce_digests(&self) -> Result<(), Error> {
+        if !self.node().is_online() {
+            return Ok(());
+        }
         let content = self.clone();
         let announce = move |store: &Store| {
             let (index, share, node) = (&content.0.index, content.settings().share, content.node());
@@ -64,16 +68,14 @@ impl Content {
         let added = if gc_root.is_kept { gc_root.all_roots() } else { Vec::new() };
         let share = move |write: &WriteTransaction| share_added_again(write, &added);
         self.index(move |index| index.retain_with(&key, &gc_root, share)).await?;
-        self.announce(roots).await?;
-        self.announce_blobs(blobs).await
+        self.announce_with(roots, blobs).await
     }
 
     /// Adds the roots of `gc_root` to those that `key` retains, and announces them.
     pub async fn retain_also(&self, key: Cid, gc_root: GcRoot) -> Result<(), Error> {
         let (roots, blobs) = (gc_root.roots(), gc_root.blobs.clone());
         self.index(move |index| index.retain_also(&key, gc_root)).await?;
-        self.announce(roots).await?;
-        self.announce_blobs(blobs).await
+        self.announce_with(roots, blobs).await
     }
 
     /// Returns the GC root of `key`.

@@ -102,8 +102,11 @@ impl SharePolicy {
     /// stored files the CIDs that their bytes would have as one block, by which they are found by their digests.
     pub fn announced(self, store: &Store, roots: Vec<Cid>) -> Result<Vec<Cid>, StoreError> {
         let mut keys = self.shown(store, roots)?;
-        let files = store.whole_cids(&keys)?;
-        keys.extend(files.into_iter().filter(|(_, origin)| self.permits(*origin)).map(|(raw, _)| raw));
+        let mut digests = Vec::new();
+        for root in &keys {
+            digests.extend(store.file(root)?.map(|stored| stored.digest));
+        }
+        keys.extend(self.announced_blobs(store, digests.iter())?);
         Ok(keys)
     }
 

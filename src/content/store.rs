@@ -80,7 +80,7 @@ pub use trees::{TreeVersion, add_tree};
 pub use uploads::{SavedUpload, forget_upload};
 pub use usage::now;
 pub use verify::Damaged;
-pub use whole::{is_block, whole_cid};
+pub use whole::{MAX_BLOCK_BYTES, is_block, whole_cid};
 
 use blob_file::LastHashed;
 use database::lock;

@@ -22,8 +22,8 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// A node with a new swarm key.
-fn first() -> Serve {
+/// The first node of a private swarm, with a new key.
+pub fn first() -> Serve {
     let dir = tempfile::tempdir().unwrap();
     let key = dir.path().join("swarm.key");
     last_line(ocipfs(dir.path()).args(["swarm", "key"]).arg(&key));

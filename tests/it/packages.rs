@@ -8,10 +8,7 @@ use std::{
 
 use libtest_mimic::Trial;
 
-use crate::{
-    clients,
-    harness::{Serve, last_line, ocipfs},
-};
+use crate::{clients, harness::last_line};
 
 mod chart;
 mod container;
@@ -52,11 +49,4 @@ fn dist() -> &'static Path {
         last_line(make.args(["--program", env!("CARGO_BIN_EXE_ocipfs"), "--to"]).arg(&dir));
         dir
     })
-}
-
-/// The first node of a private swarm.
-fn first_member(dir: &Path) -> Serve {
-    let key = dir.join("swarm.key");
-    last_line(ocipfs(dir).args(["swarm", "key"]).arg(&key));
-    Serve::start(&["--swarm-key", key.to_str().expect("UTF-8")])
 }

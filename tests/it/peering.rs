@@ -1,13 +1,13 @@
 //! Peers that come, go and come back; which are dialed and how; and a node without peers.
 
-use std::{
-    net::{TcpListener, UdpSocket},
-    process::Command,
-};
+use std::{net::UdpSocket, process::Command};
 
 use libtest_mimic::Trial;
 
-use crate::harness::{Layer, Said, Serve, finish, noise, ocipfs, tar_of, trials, until};
+use crate::{
+    harness::{Layer, Said, Serve, finish, noise, ocipfs, tar_of, trials, until},
+    http_providers::free_port,
+};
 
 pub fn trials() -> Vec<Trial> {
     let mut all = trials![
@@ -218,10 +218,6 @@ fn peers(node: &Serve) -> String {
     let said: Said = node.command(&["swarm", "peers"]);
     assert_eq!(said.code, Some(0), "{said:?}");
     said.stdout
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 async fn a_node_never_dials_itself() {

@@ -19,10 +19,9 @@ use ocipfs_node::{Block, Cid, as_v1};
 use ocipfs_unixfs::Child;
 
 use super::read_ranges::{ReadRanges, overlaps};
-use crate::content::Error;
+// No peer sends a block longer than `MAX_BLOCK_BYTES`, so a longer part is an inner node.
+use crate::content::{Error, store::MAX_BLOCK_BYTES};
 
-/// No peer sends a longer block, so a longer part is an inner node.
-const MAX_BLOCK: u64 = 2 << 20;
 const MAX_DEPTH: usize = 32;
 /// Parts known at once, but for what readers wait for.
 const MAX_PARTS: usize = 1 << 16;
@@ -219,7 +218,7 @@ impl DownloadTree {
                 taken.extend(self.advance(offset, PartState::Wanted));
             }
         }
-        taken.into_iter().map(|(cid, size)| (cid, if size > MAX_BLOCK { 0 } else { size })).collect()
+        taken.into_iter().map(|(cid, size)| (cid, if size > MAX_BLOCK_BYTES { 0 } else { size })).collect()
     }
 
     /// How many parts are wanted.
@@ -238,7 +237,7 @@ impl DownloadTree {
     }
 
     fn is_inner(&self, offset: u64) -> bool {
-        self.parts.get(&offset).is_some_and(|part| part.place.length > MAX_BLOCK)
+        self.parts.get(&offset).is_some_and(|part| part.place.length > MAX_BLOCK_BYTES)
     }
 
     fn advance(&mut self, offset: u64, to: PartState) -> Option<(Cid, u64)> {
@@ -250,7 +249,7 @@ impl DownloadTree {
             PartState::New => self.new.insert(offset),
             PartState::Missing => self.missing.insert(offset),
             PartState::Wanted => {
-                self.wanted_inner += usize::from(size > MAX_BLOCK);
+                self.wanted_inner += usize::from(size > MAX_BLOCK_BYTES);
                 self.wanted.insert(offset)
             }
         };

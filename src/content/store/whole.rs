@@ -1,8 +1,10 @@
 //! Stored blobs as one raw block each: what a peer asks for that knows nothing of a blob but its sha256.
 
 use bytes::Bytes;
+use multihash_codetable::{Code, MultihashDigest};
 use ocipfs_node::Cid;
 use ocipfs_oci::{Algorithm, Digest};
+use ocipfs_unixfs::RAW;
 
 use super::{
     Error, Origin, Store, Stored,
@@ -13,9 +15,7 @@ use super::{
 };
 
 /// The largest block that peers exchange.
-const MAX_BLOCK_BYTES: u64 = 2 << 20;
-/// The head of a CIDv1 of raw bytes by their sha256, in front of the hash.
-const RAW_SHA256: [u8; 4] = [1, 0x55, 0x12, 32];
+pub const MAX_BLOCK_BYTES: u64 = 2 << 20;
 
 /// Returns the CID that the bytes of a digest would have as one raw block; none if the digest is not a sha256.
 pub fn whole_cid(digest: &Digest) -> Option<Cid> {
@@ -24,13 +24,12 @@ pub fn whole_cid(digest: &Digest) -> Option<Cid> {
 }
 
 fn cid_of(sha256: &[u8]) -> Option<Cid> {
-    Cid::try_from([&RAW_SHA256[..], sha256].concat().as_slice()).ok()
+    Some(Cid::new_v1(RAW, Code::Sha2_256.wrap(sha256).ok()?))
 }
 
 /// Returns the sha256 that a raw CID has.
 fn sha256_of(raw: &Cid) -> Option<Hash> {
-    let is_raw =
-        u8::try_from(raw.codec()) == Ok(RAW_SHA256[1]) && raw.hash().code() == u64::from(RAW_SHA256[2]);
+    let is_raw = raw.codec() == RAW && raw.hash().code() == u64::from(Code::Sha2_256);
     if is_raw { raw.hash().digest().try_into().ok() } else { None }
 }
 
@@ -54,17 +53,6 @@ impl Store {
             }
             Ok(best)
         })
-    }
-
-    /// Returns the CIDs that the files with these roots would have as one block each, as far as they are stored, and the way
-    /// that each file came.
-    pub fn whole_cids(&self, roots: &[Cid]) -> Result<Vec<(Cid, Origin)>, Error> {
-        let mut found = Vec::new();
-        for root in roots {
-            let Some(raw) = self.file(root)?.and_then(|stored| whole_cid(&stored.digest)) else { continue };
-            found.extend(self.whole(&raw)?.map(|(_, origin)| (raw, origin)));
-        }
-        Ok(found)
     }
 
     /// Reads a stored blob as one block; nothing where it is longer than a block may be.

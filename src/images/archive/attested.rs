@@ -3,7 +3,7 @@
 use ocipfs_oci::{Descriptor, Digest};
 
 /// Annotation with the digest of the manifest that an attestation is about.
-const ATTESTED: &str = "vnd.docker.reference.digest";
+pub const ATTESTED: &str = "vnd.docker.reference.digest";
 
 /// Has the attestations among `children` name the manifests as they are called now.
 pub fn rename(children: &mut [Descriptor], renamed: impl Fn(&Digest) -> Option<Digest>) {

@@ -4,10 +4,10 @@ use std::collections::HashSet;
 
 use ocipfs_oci::{Descriptor, Platform};
 
+use crate::images::archive::attested::ATTESTED;
+
 /// Docker's platform of an entry that is not an image, such as an attestation.
 const UNKNOWN: &str = "unknown";
-/// The annotation of an attestation with the digest of the manifest that it is about.
-const ATTESTED: &str = "vnd.docker.reference.digest";
 
 /// Leaves out the entries of other platforms, and the attestations about them. A manifest that is listed under several
 /// platforms stays if one of them is wanted.
@@ -29,12 +29,14 @@ pub fn wanted(entries: Vec<Descriptor>, platforms: &[Platform]) -> Result<Vec<De
     if kept.is_empty() {
         return Err(found.iter().map(|(_, platform)| platform.to_string()).collect());
     }
-    let others: HashSet<&String> =
-        found.iter().map(|(digest, _)| digest).filter(|digest| !kept.contains(digest)).collect();
+    let others: HashSet<&str> = found
+        .iter()
+        .filter(|(digest, _)| !kept.contains(digest))
+        .map(|(digest, _)| digest.as_str())
+        .collect();
     let is_left_out = |entry: &Descriptor| {
-        let is_about_other =
-            entry.annotation(ATTESTED).is_some_and(|about| others.iter().any(|other| *other == about));
-        is_about_other || others.contains(&entry.digest.to_string())
+        entry.annotation(ATTESTED).is_some_and(|about| others.contains(about))
+            || others.contains(entry.digest.to_string().as_str())
     };
     Ok(entries.into_iter().filter(|entry| !is_left_out(entry)).collect())
 }

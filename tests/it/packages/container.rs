@@ -8,10 +8,11 @@ use std::{
 
 use libtest_mimic::Trial;
 
-use super::{dist, file, first_member, script, tools};
+use super::{dist, file, script, tools};
 use crate::{
     clients::{Docker, Podman},
     harness::{blocking, trials},
+    invitations::first,
 };
 
 pub fn trials() -> Vec<Trial> {
@@ -116,7 +117,7 @@ async fn podman_runs_the_container_image_with_a_read_only_root_and_no_rights() {
 
 async fn the_compose_file_runs_a_node_that_joined_by_an_invitation() {
     let dir = tempfile::tempdir().unwrap();
-    let first = first_member(dir.path());
+    let first = first();
     let invitation = first.ask(&["-q", "swarm", "invite"]);
     let docker = Docker::start().unwrap();
     docker.load(Path::new(archive())).unwrap();

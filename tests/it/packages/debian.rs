@@ -15,10 +15,11 @@ use std::{
 
 use libtest_mimic::Trial;
 
-use super::{dist, first_member, script, tools};
+use super::{dist, script, tools};
 use crate::{
     clients::{self, root_for},
     harness::{last_line, trials},
+    invitations::first,
 };
 
 pub fn trials() -> Vec<Trial> {
@@ -164,8 +165,7 @@ async fn the_debian_package_installs_a_program_units_pages_and_a_user() {
 }
 
 async fn the_units_of_the_debian_package_join_by_an_invitation_and_run_the_node() {
-    let dir = tempfile::tempdir().unwrap();
-    let first = first_member(dir.path());
+    let first = first();
     let system = System::with_package();
     let standard_input = system.unit("ocipfs-join", "StandardInput");
     let invitation = system.path(standard_input.strip_prefix("file:").expect("a file"));
