@@ -1,15 +1,20 @@
 //! What all HTTP listeners have in common: connections and their limits, where a request comes from, and users.
 
 pub(crate) mod access_log;
+mod access_rules;
 pub(crate) mod basic;
 mod drain;
 mod hosts;
 pub(crate) mod htpasswd;
+pub(crate) mod issued;
 pub(crate) mod listener;
+pub(crate) mod oidc;
 pub(crate) mod origin;
 mod public_url;
 
+pub use access_rules::{AccessRules, Error as AccessRulesError};
 pub(crate) use drain::{DRAIN_TIMEOUT, MAX_DRAIN_BYTES, drain};
 pub(crate) use htpasswd::Stamp;
 pub use htpasswd::{Error as UsersError, Users};
+pub use issued::IssuedTokens;
 pub use public_url::{NoPublicUrl, PublicUrl};

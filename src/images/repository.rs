@@ -137,6 +137,14 @@ impl Repositories {
         self.wake();
     }
 
+    /// Has all of a repository published again, or taken out of what is published.
+    pub fn publish_again(&self, name: &Name) -> Result<(), StoreError> {
+        let of = name.clone();
+        self.0.database.write(move |write| changes::record_change(write, &of, &ChangedItem::Everything))?;
+        self.wake();
+        Ok(())
+    }
+
     /// Wakes when content was released.
     pub fn freed(&self) -> watch::Receiver<()> {
         self.0.freed.subscribe()
