@@ -11,10 +11,11 @@ pub(crate) mod listener;
 pub(crate) mod oidc;
 pub(crate) mod origin;
 mod public_url;
+pub(crate) mod viewer;
 
 pub use access_rules::{AccessRules, Error as AccessRulesError};
 pub(crate) use drain::{DRAIN_TIMEOUT, MAX_DRAIN_BYTES, drain};
 pub(crate) use htpasswd::Stamp;
 pub use htpasswd::{Error as UsersError, Users};
-pub use issued::IssuedTokens;
+pub use issued::{Error as TokensError, IssuedToken, IssuedTokens};
 pub use public_url::{NoPublicUrl, PublicUrl};

@@ -60,6 +60,7 @@ pub async fn run(global: &Global, serve: Serve) -> Result<(), Exit> {
         Network::of(swarm).check(&options.data_dir, serve.change_network).map_err(Exit::Usage)?;
     }
     let access = settings.access()?;
+    options.access_rules = access.access_rules().cloned();
     raise_open_files();
     let listener = TcpListener::bind(address).await.map_err(|e| {
         Failure::new(format!("cannot listen on {address} for the registry: {e}"))
@@ -100,6 +101,7 @@ async fn run_in(
     let trimming = tokio::spawn(allocator::trim(stop.clone()));
     let read_only = listener.local_addr().ok().and_then(|address| registry::read_only(&access, address));
     let reloading = tokio::spawn(stop.clone().run_until_cancelled_owned(reload(access.clone())?));
+    let access = access.with_tokens(instance.tokens().clone());
     let options = registry::Options { access, gateway: settings.gateway() };
     let registry =
         tokio::spawn(registry::serve(listener, instance.resolver().clone(), options, stop.clone()));
@@ -136,9 +138,9 @@ fn raise_open_files() {
     }
 }
 
-/// Reads the file of users again at each SIGHUP. Without users SIGHUP ends the process, as elsewhere.
+/// Reads the files of users and of access rules again at each SIGHUP. Without them SIGHUP ends the process, as elsewhere.
 fn reload(access: Access) -> Result<impl Future<Output = ()>, Exit> {
-    let mut hangups = match access.has_users() {
+    let mut hangups = match access.has_users() || access.has_rules() {
         true => Some(listen(unix::SignalKind::hangup())?),
         false => None,
     };

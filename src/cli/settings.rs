@@ -21,7 +21,7 @@ use super::{Exit, Global};
 use crate::{
     content::{Profile, SharePolicy},
     control::Failure,
-    http::{PublicUrl, Users},
+    http::{AccessRules, PublicUrl, Users},
     http_client::routers::RouterUrl,
     images::repository::Rule,
     memory::Memory,
@@ -120,6 +120,12 @@ pub struct Settings {
     /// Who may pull: `everybody`, or only the `users` of --htpasswd [default: everybody]
     #[arg(long, value_name = "users|everybody", env = "OCIPFS_PULL")]
     pull: Option<Pull>,
+    /// File of access rules (TOML): who may pull, push, delete, sign and administer which repositories; reloaded on SIGHUP and on change. With rules, --pull does not apply [default: none]
+    #[arg(long, value_name = "FILE", env = "OCIPFS_ACCESS_RULES")]
+    access_rules: Option<PathBuf>,
+    /// Give content of repositories that not everybody may pull to peers: `never`, or inside a `private-swarm` [default: never]
+    #[arg(long, value_name = "never|private-swarm", env = "OCIPFS_SHARE_RESTRICTED")]
+    share_restricted: Option<ShareRestricted>,
     /// Serve stored content that peers may get as blocks and CARs on the registry's address, below /ipfs/ (trustless gateway) [default: false]
     #[arg(long, env = "OCIPFS_GATEWAY", num_args = 0..=1, default_missing_value = "true", value_name = "true|false")]
     gateway: Option<bool>,
@@ -154,6 +160,17 @@ pub struct Settings {
     /// Format of the log: `text` or `json`, one object per line [default: text]
     #[arg(long, value_name = "text|json", env = "OCIPFS_LOG_FORMAT")]
     log_format: Option<LogFormat>,
+}
+
+/// Whether peers get what not everybody may pull.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum ShareRestricted {
+    /// No peers.
+    #[default]
+    Never,
+    /// Those of a private swarm.
+    PrivateSwarm,
 }
 
 /// The format of log lines.
@@ -231,6 +248,8 @@ impl Settings {
             htpasswd: self.htpasswd.or(file.htpasswd),
             public_url: self.public_url.or(file.public_url),
             pull: self.pull.or(file.pull),
+            access_rules: self.access_rules.or(file.access_rules),
+            share_restricted: self.share_restricted.or(file.share_restricted),
             gateway: self.gateway.or(file.gateway),
             share: self.share.or(file.share),
             follow: self.follow.or(file.follow),
@@ -311,7 +330,22 @@ impl Settings {
         if pull == Pull::Users && users.is_none() {
             return Err(usage("--pull users needs a file of users", "name it with --htpasswd FILE"));
         }
-        Ok(Access::new(users, pull, self.public_url.clone()))
+        let rules = self.access_rules(users.clone())?;
+        Ok(Access::new(users, pull, self.public_url.clone()).with_rules(rules))
+    }
+
+    /// The access rules, if there are some.
+    fn access_rules(&self, users: Option<Users>) -> Result<Option<AccessRules>, Exit> {
+        let Some(path) = &self.access_rules else {
+            return match self.share_restricted {
+                Some(ShareRestricted::PrivateSwarm) => {
+                    Err(usage("--share-restricted needs access rules", "name them with --access-rules FILE"))
+                }
+                _ => Ok(None),
+            };
+        };
+        let hint = "a rule has users or groups, repositories and actions: [[rule]], users = [\"alice\"], repositories = [\"team/*\"], actions = [\"pull\", \"push\"]";
+        AccessRules::read(path, users).map(Some).map_err(|error| usage(error, hint))
     }
 }
 

@@ -7,6 +7,7 @@ mod layer;
 mod name;
 mod repo;
 mod store;
+mod token;
 
 use ocipfs_node::Reachability;
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,7 @@ pub use repo::{
     RemovedInfo, RepoCollected, RepoContents, RepoInfo, RepoManifest, RepoReply, RepoRequest, RepoTag,
 };
 pub use store::{Collected, DamageInfo, Dropped, Pin, Room, StoreReply, StoreRequest, Stored, Verified};
+pub use token::{CreatedToken, TokenReply, TokenRequest};
 
 /// Request of a command.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -56,6 +58,8 @@ pub enum Request {
     Repo(RepoRequest),
     /// Request about the store.
     Store(StoreRequest),
+    /// Request about tokens.
+    Token(TokenRequest),
     /// How the node is.
     Status,
 }
@@ -116,6 +120,8 @@ pub enum Reply {
     Repo(RepoReply),
     /// To `Store`.
     Store(StoreReply),
+    /// To `Token`.
+    Token(TokenReply),
     /// To `Follow` and `Unfollow`.
     Followed {
         /// The name.

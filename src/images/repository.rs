@@ -25,6 +25,7 @@ mod edit;
 mod inspect;
 mod listing;
 mod policy;
+mod protected;
 mod read;
 mod remove;
 mod removed;

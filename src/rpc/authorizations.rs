@@ -63,7 +63,7 @@ struct Scope {
 
 /// What clients may do, by the digests of the headers that they send: a comparison tells nothing of a secret then.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Table(HashMap<Digest, Scope>);
+struct Table(HashMap<Digest, (String, Scope)>);
 
 /// Clients and what they may do. Clones share it.
 #[derive(Clone)]
@@ -133,10 +133,10 @@ impl Authorizations {
         }
     }
 
-    /// Whether the client that sends this `Authorization` may use a path.
-    pub fn allow(&self, header: &str, path: &str) -> bool {
+    /// Returns the name of the client that sends this `Authorization`, if it may use a path.
+    pub fn allow(&self, header: &str, path: &str) -> Option<String> {
         let table = self.0.read.lock().unwrap_or_else(PoisonError::into_inner).table.clone();
-        table.allows(header, path)
+        table.allows(header, path).map(String::from)
     }
 }
 
@@ -161,15 +161,18 @@ impl Table {
         let mut table = HashMap::new();
         for (name, scope) in scopes {
             let header = header(&scope.auth_secret);
-            let header = header.ok_or_else(|| AuthorizationsError::Secret { path: path(), name })?;
-            table.insert(Digest::sha256_of(header.as_bytes()), scope);
+            let header = header
+                .ok_or_else(|| AuthorizationsError::Secret { path: path(), name: name.clone() })?;
+            table.insert(Digest::sha256_of(header.as_bytes()), (name, scope));
         }
         Ok(Self(table))
     }
 
-    fn allows(&self, header: &str, path: &str) -> bool {
-        let Some(scope) = self.0.get(&Digest::sha256_of(header.as_bytes())) else { return false };
-        path == VERSION || scope.allowed_paths.iter().any(|allowed| is_below(path, allowed))
+    fn allows(&self, header: &str, path: &str) -> Option<&str> {
+        let (name, scope) = self.0.get(&Digest::sha256_of(header.as_bytes()))?;
+        let is_allowed =
+            path == VERSION || scope.allowed_paths.iter().any(|allowed| is_below(path, allowed));
+        is_allowed.then_some(name)
     }
 }
 
@@ -227,7 +230,7 @@ mod tests {
             ("Basic bWU6b3RoZXI=", "/api/v0/cat", true),
             ("", "/api/v0/version", false),
         ] {
-            assert_eq!(table.allows(header, path), allowed, "{header} {path}");
+            assert_eq!(table.allows(header, path).is_some(), allowed, "{header} {path}");
         }
     }
 

@@ -2,7 +2,7 @@
 
 use ocipfs_node::{Bootstrap, Dns, Multiaddr, Router, SwarmKey};
 
-use super::{Settings, peer_list, usage, values::DnsServer};
+use super::{Settings, ShareRestricted, peer_list, usage, values::DnsServer};
 use crate::{
     cli::Exit,
     content::{self, SharePolicy},
@@ -53,6 +53,8 @@ impl Settings {
             content: self.content(),
             policy: self.policy(),
             registry,
+            access_rules: None,
+            shares_restricted: false,
             naming: self.naming(SharePolicy::All),
         }
     }
@@ -115,6 +117,8 @@ impl Settings {
             content: self.content(),
             policy: self.policy(),
             registry: String::new(),
+            access_rules: None,
+            shares_restricted: private && self.share_restricted == Some(ShareRestricted::PrivateSwarm),
             naming: self.naming(share),
         })
     }

@@ -51,6 +51,11 @@ impl View {
         Self(viewer)
     }
 
+    /// Whether nothing is hidden from the viewer.
+    pub fn sees_all(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// Returns the view of this task.
     pub fn current() -> Self {
         VIEW.try_with(Self::clone).unwrap_or_default()

@@ -1,0 +1,210 @@
+//! Who sends a request: by a password, a token of this node, one of another issuer, or one of the token endpoint.
+
+use std::{sync::Arc, time::Instant};
+
+use axum::http::{HeaderMap, header};
+
+use super::tokens::{ANONYMOUS, Session, Tokens};
+use crate::{
+    access::{Oidc, Scopes, User},
+    content::now,
+    http::{
+        IssuedTokens, Users, basic,
+        htpasswd::{Login, LoginError},
+        issued::{self, IssuedToken},
+        oidc::{self, OidcLogin, OidcVerifier},
+    },
+    registry::error::ApiError,
+};
+
+/// Whom credentials stand for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Identity {
+    /// A client without a login.
+    #[default]
+    Anonymous,
+    /// A user of the file of users.
+    User(Login),
+    /// A token of this node.
+    Issued(Arc<IssuedToken>),
+    /// A user of another issuer.
+    Oidc(OidcLogin),
+}
+
+impl Identity {
+    /// Returns the name for logs, messages and rate limits.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::Anonymous => None,
+            Self::User(login) => Some(login.user()),
+            Self::Issued(token) => Some(&token.name),
+            Self::Oidc(login) => login.user.name.as_deref(),
+        }
+    }
+
+    /// Returns the user that rules are about. A token of this node is none: it says itself what it is for.
+    pub fn user(&self) -> User {
+        match self {
+            Self::Anonymous | Self::Issued(_) => User::default(),
+            Self::User(login) => User::named(login.user()),
+            Self::Oidc(login) => login.user.clone(),
+        }
+    }
+
+    /// Returns the token of this node, if it is one.
+    pub fn issued(&self) -> Option<&Arc<IssuedToken>> {
+        match self {
+            Self::Issued(token) => Some(token),
+            Self::Anonymous | Self::User(_) | Self::Oidc(_) => None,
+        }
+    }
+}
+
+/// What a request shows of itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Shown {
+    /// No credentials.
+    #[default]
+    Nothing,
+    /// Credentials that are wrong or expired.
+    Wrong,
+    /// Credentials that stand for the identity.
+    Valid,
+}
+
+/// The sender of one request.
+#[derive(Clone, Debug, Default)]
+pub struct Visitor {
+    pub identity: Identity,
+    /// What its token is for.
+    pub scopes: Scopes,
+    pub shown: Shown,
+}
+
+impl Visitor {
+    fn valid(identity: Identity, scopes: Scopes) -> Self {
+        Self { identity, scopes, shown: Shown::Valid }
+    }
+
+    fn wrong() -> Self {
+        Self { shown: Shown::Wrong, ..Self::default() }
+    }
+}
+
+/// All ways to log in. Clones share them.
+#[derive(Clone, Default)]
+pub struct Logins {
+    pub users: Option<Users>,
+    pub issued: Option<IssuedTokens>,
+    pub sessions: Tokens,
+    oidc: OidcVerifier,
+}
+
+impl Logins {
+    /// Whether there is any way to log in.
+    pub fn exist(&self, issuers: &[Oidc]) -> bool {
+        let has_issued = self.issued.as_ref().is_some_and(|issued| !issued.is_empty());
+        self.users.is_some() || has_issued || !issuers.is_empty()
+    }
+
+    /// Returns the sender of a request.
+    pub async fn visitor(&self, headers: &HeaderMap, issuers: &[Oidc]) -> Result<Visitor, ApiError> {
+        let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let Some(shown) = shown else { return Ok(Visitor::default()) };
+        if let Some((user, password)) = basic::credentials(shown) {
+            return match self.login(&user, &password, issuers).await {
+                Ok(identity) => Ok(Visitor::valid(identity, Scopes::default())),
+                Err(LoginError::Wrong) => Ok(Visitor::wrong()),
+                Err(error @ (LoginError::Busy | LoginError::TooLong(_))) => Err(error.into()),
+            };
+        }
+        let Some((scheme, token)) = shown.split_once(' ') else { return Ok(Visitor::wrong()) };
+        match scheme.eq_ignore_ascii_case("bearer") {
+            true => Ok(self.bearer(token.trim(), issuers).await),
+            false => Ok(Visitor::wrong()),
+        }
+    }
+
+    /// Returns whom a name and a password stand for. A token in place of a password needs no name.
+    pub async fn login(&self, user: &str, password: &str, issuers: &[Oidc]) -> Result<Identity, LoginError> {
+        if let Some(identity) = self.token(password, issuers).await {
+            return identity.ok_or(LoginError::Wrong);
+        }
+        let users = self.users.as_ref().ok_or(LoginError::Wrong)?;
+        users.refresh().await;
+        users.login(user, password).await.map(Identity::User)
+    }
+
+    /// Returns whom a token of this node or of another issuer stands for; none of a text that is neither.
+    async fn token(&self, text: &str, issuers: &[Oidc]) -> Option<Option<Identity>> {
+        if text.starts_with(issued::PREFIX) {
+            let found = self.issued.as_ref().and_then(|issued| issued.find(text, now()));
+            return Some(found.map(Identity::Issued));
+        }
+        if issuers.is_empty() || !oidc::is_token(text) {
+            return None;
+        }
+        Some(match self.oidc.login(issuers, text, now()).await {
+            Ok(login) => Some(Identity::Oidc(login)),
+            Err(error) => {
+                tracing::warn!("login failed: {error}");
+                None
+            }
+        })
+    }
+
+    async fn bearer(&self, token: &str, issuers: &[Oidc]) -> Visitor {
+        if token == ANONYMOUS {
+            return Visitor::valid(Identity::Anonymous, Scopes::default());
+        }
+        if let Some(identity) = self.token(token, issuers).await {
+            let valid = |identity| Visitor::valid(identity, Scopes::default());
+            return identity.map_or_else(Visitor::wrong, valid);
+        }
+        if let Some(users) = &self.users {
+            users.refresh().await;
+        }
+        let session = self.sessions.find(token, Instant::now());
+        match session.filter(|session| self.still_has(&session.identity)) {
+            Some(Session { identity, scopes }) => Visitor::valid(identity, scopes),
+            None => Visitor::wrong(),
+        }
+    }
+
+    /// Whether an identity from before is one still.
+    fn still_has(&self, identity: &Identity) -> bool {
+        match identity {
+            Identity::Anonymous => true,
+            Identity::User(login) => self.users.as_ref().is_some_and(|users| users.still_has(login)),
+            Identity::Issued(token) => {
+                self.issued.as_ref().is_some_and(|issued| issued.still_has(token, now()))
+            }
+            Identity::Oidc(login) => now() < login.expires,
+        }
+    }
+
+    /// Returns the user that a request shows a password or a token of, whether or not it is right.
+    pub fn claimed_user(&self, headers: &HeaderMap) -> Option<String> {
+        let shown = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+        let named = |secret: &str| Some(self.issued.as_ref()?.find(secret, now())?.name.clone());
+        if let Some((user, password)) = basic::credentials(shown) {
+            return Some(named(&password).unwrap_or(user));
+        }
+        let token = shown.split_once(' ')?.1.trim();
+        let of_session = || {
+            let session = self.sessions.find(token, Instant::now())?;
+            session.identity.name().map(String::from)
+        };
+        named(token).or_else(of_session)
+    }
+}
+
+impl From<LoginError> for ApiError {
+    fn from(error: LoginError) -> Self {
+        match error {
+            LoginError::Wrong => Self::unauthorized(None),
+            LoginError::TooLong(_) => Self::unauthorized(None).with_message(error),
+            LoginError::Busy => Self::busy(error),
+        }
+    }
+}
