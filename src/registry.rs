@@ -163,10 +163,7 @@ fn stale(registry: &Registry, kind: &NameKind) -> Option<[(HeaderName, &'static 
 }
 
 /// Where there are users, this is where a client learns that it has to log in.
-async fn version(
-    State(registry): State<Registry>,
-    request: Request,
-) -> Result<impl IntoResponse, ApiError> {
+async fn version(State(registry): State<Registry>, request: Request) -> Result<impl IntoResponse, ApiError> {
     let (parts, _) = request.into_parts();
     if !is_read(&parts.method) {
         return Err(ApiError::method(&parts.method, "GET, HEAD"));
@@ -230,16 +227,25 @@ async fn read(registry: &Registry, parts: &Parts) -> Result<Response, ApiError> 
     let visitor = registry.access.admit(parts).await?;
     registry.access.check_read(&visitor, headers, &endpoint)?;
     let view = registry.access.view(&visitor);
-    let answer = view.clone().scope(async { match endpoint {
-        Endpoint::Manifest { name, reference } => manifests::get(registry, name, reference, headers).await,
-        Endpoint::Blob { name, digest } if head => blobs::head(registry, name, digest, headers).await,
-        Endpoint::Blob { name, digest } => blobs::get(registry, name, digest, headers).await,
-        Endpoint::Tags { name } => tags::list(registry, name, &query).await,
-        Endpoint::Referrers { name, digest } => referrers::list(registry, name, digest, &query).await,
-        Endpoint::Catalog => catalog::list(registry, &visitor, headers, &query).await,
-        Endpoint::Upload { name, id } => uploads::status(registry, &push::parse_target(name)?, id).await,
-        Endpoint::Uploads { .. } => Err(ApiError::method(&parts.method, endpoint.methods())),
-    } }).await;
+    let answer = view
+        .clone()
+        .scope(async {
+            match endpoint {
+                Endpoint::Manifest { name, reference } => {
+                    manifests::get(registry, name, reference, headers).await
+                }
+                Endpoint::Blob { name, digest } if head => blobs::head(registry, name, digest, headers).await,
+                Endpoint::Blob { name, digest } => blobs::get(registry, name, digest, headers).await,
+                Endpoint::Tags { name } => tags::list(registry, name, &query).await,
+                Endpoint::Referrers { name, digest } => referrers::list(registry, name, digest, &query).await,
+                Endpoint::Catalog => catalog::list(registry, &visitor, headers, &query).await,
+                Endpoint::Upload { name, id } => {
+                    uploads::status(registry, &push::parse_target(name)?, id).await
+                }
+                Endpoint::Uploads { .. } => Err(ApiError::method(&parts.method, endpoint.methods())),
+            }
+        })
+        .await;
     let answer = answer.map_err(|error| if head { error.without_body() } else { error });
     answer.map(|answer| viewed(&view, answer))
 }

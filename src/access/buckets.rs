@@ -25,7 +25,8 @@ impl FromStr for Rate {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let invalid = || format!("invalid rate {text:?}: expected requests in a time, such as 100/1s or 5000/1h");
+        let invalid =
+            || format!("invalid rate {text:?}: expected requests in a time, such as 100/1s or 5000/1h");
         let (burst, time) = text.split_once('/').ok_or_else(invalid)?;
         let burst: u32 = burst.trim().parse().map_err(|_| invalid())?;
         let time = match time.trim() {
@@ -102,9 +103,9 @@ fn make_room<K: Clone + Eq + Hash>(buckets: &mut HashMap<K, Bucket>, rate: Rate,
     if buckets.len() < MAX_BUCKETS {
         return;
     }
-    let fullest = buckets.iter().max_by(|(_, one), (_, other)| {
-        refilled(one, rate, now).total_cmp(&refilled(other, rate, now))
-    });
+    let fullest = buckets
+        .iter()
+        .max_by(|(_, one), (_, other)| refilled(one, rate, now).total_cmp(&refilled(other, rate, now)));
     if let Some(owner) = fullest.map(|(owner, _)| owner.clone()) {
         buckets.remove(&owner);
     }

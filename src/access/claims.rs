@@ -67,7 +67,8 @@ fn text_of(claims: &Map<String, Value>, claim: &str) -> Option<String> {
 fn filled(template: &str, claims: &Map<String, Value>) -> Result<String, String> {
     let (mut name, mut rest) = (String::new(), template);
     while let Some((before, after)) = rest.split_once('{') {
-        let (claim, after) = after.split_once('}').ok_or_else(|| format!("{template:?} has no closing }}"))?;
+        let (claim, after) =
+            after.split_once('}').ok_or_else(|| format!("{template:?} has no closing }}"))?;
         let value = text_of(claims, claim).ok_or_else(|| format!("the token has no claim {claim:?}"))?;
         name.push_str(before);
         name.push_str(&value);

@@ -130,10 +130,14 @@ fn a_typo_in_the_file_of_rules_names_the_line_and_the_nearest_key() {
 
 #[test]
 fn immutable_tags_are_told_by_the_patterns_of_repository_and_tag() {
-    let rules: Rules = "[[immutable]]\nrepositories = ['release/*']\ntags = ['v*', 'stable']\n".parse().unwrap();
-    for (repository, tag, expected) in
-        [("release/app", "v1", true), ("release/app", "stable", true), ("release/app", "dev", false), ("x", "v1", false)]
-    {
+    let rules: Rules =
+        "[[immutable]]\nrepositories = ['release/*']\ntags = ['v*', 'stable']\n".parse().unwrap();
+    for (repository, tag, expected) in [
+        ("release/app", "v1", true),
+        ("release/app", "stable", true),
+        ("release/app", "dev", false),
+        ("x", "v1", false),
+    ] {
         assert_eq!(rules.is_immutable(repository, tag), expected, "{repository}:{tag}");
     }
     assert!(rules.has_immutable("release/app") && !rules.has_immutable("x"));

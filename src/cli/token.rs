@@ -42,10 +42,10 @@ pub struct Create {
     /// Name of the token: letters, digits, `-`, `_` and `.`; the log has it as the user
     name: String,
     /// Repositories that the token is for; `*` stands for any text, with slashes too
-    #[arg(long, value_name = "PATTERN", value_delimiter = ',', required = true, num_args = 1..)]
+    #[arg(long, value_name = "PATTERN", value_delimiter = ',', required = true)]
     repo: Vec<Pattern>,
     /// What may be done: pull, push, delete, sign, admin
-    #[arg(long, value_name = "ACTION", value_delimiter = ',', default_value = "pull", num_args = 1.., value_parser = parse_action)]
+    #[arg(long, value_name = "ACTION", value_delimiter = ',', default_value = "pull", value_parser = parse_action)]
     actions: Vec<Action>,
     /// How long the token is valid [default: until it is revoked]
     #[arg(long, value_name = "TIME")]

@@ -13,7 +13,8 @@ impl Content {
         }
         let cid = *cid;
         self.0.store.guard_cid(&cid);
-        let get = move |store: &Store| if store.is_visible(&cid)? { store.get_verified(&cid) } else { Ok(None) };
+        let get =
+            move |store: &Store| if store.is_visible(&cid)? { store.get_verified(&cid) } else { Ok(None) };
         Ok(self.0.store.run(get).await?)
     }
 

@@ -170,7 +170,8 @@ fn walk(
                 limit: MAX_BLOCKS as u64,
             });
         }
-        let visible = |store: &Store| if store.is_visible(&cid)? { store.get_verified(&cid) } else { Ok(None) };
+        let visible =
+            |store: &Store| if store.is_visible(&cid)? { store.get_verified(&cid) } else { Ok(None) };
         let data = match visible(store) {
             Ok(Some(data)) => data,
             Ok(None) if extent.skips_missing => continue,

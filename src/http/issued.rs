@@ -176,7 +176,10 @@ impl IssuedTokens {
         let mut tokens = self.0.tokens.write().unwrap_or_else(PoisonError::into_inner);
         let mut changed = tokens.clone();
         change(&mut changed)?;
-        let row = |(hash, token): (&Digest, &Arc<IssuedToken>)| Row { hash: hash.clone(), token: (**token).clone() };
+        let row = |(hash, token): (&Digest, &Arc<IssuedToken>)| Row {
+            hash: hash.clone(),
+            token: (**token).clone(),
+        };
         let rows: Vec<Row> = changed.iter().map(row).collect();
         let path = &self.0.path;
         let json = serde_json::to_vec_pretty(&rows)

@@ -120,7 +120,8 @@ impl OidcVerifier {
             }
         };
         let mut refused = String::new();
-        for of in issuers.iter().filter(|of| of.issuer == verified.issuer && of.audience == verified.audience) {
+        for of in issuers.iter().filter(|of| of.issuer == verified.issuer && of.audience == verified.audience)
+        {
             match of.user_of(&verified.claims) {
                 Ok(user) => return Ok(OidcLogin { user, expires: verified.expires }),
                 Err(why) => refused = why,
@@ -204,9 +205,12 @@ mod tests {
 
     #[test]
     fn the_form_of_an_oidc_token_is_told_from_passwords() {
-        for (text, expected) in
-            [("eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJ4In0.c2ln", true), ("eyJ.x", false), ("a.b.c", false), ("", false)]
-        {
+        for (text, expected) in [
+            ("eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJ4In0.c2ln", true),
+            ("eyJ.x", false),
+            ("a.b.c", false),
+            ("", false),
+        ] {
             assert_eq!(is_token(text), expected, "{text}");
         }
         assert_eq!(issuer_of("eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJ4In0.c2ln").as_deref(), Some("x"));

@@ -33,7 +33,9 @@ pub async fn list(
         let read = read.map_err(|error| ApiError::content(error, ResourceKind::Manifest))?;
         let is_end = read.len() < to_read;
         last = read.last().map(ToString::to_string).unwrap_or_default();
-        names.extend(read.into_iter().filter(|name| registry.access.may(visitor, Action::Pull, name.as_str())));
+        names.extend(
+            read.into_iter().filter(|name| registry.access.may(visitor, Action::Pull, name.as_str())),
+        );
         if is_end {
             break;
         }

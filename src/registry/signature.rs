@@ -40,7 +40,9 @@ fn is_of_referrer(tag: &Tag) -> bool {
     let Some((algorithm, rest)) = tag.as_str().split_once('-') else { return false };
     let (hex, suffix) = rest.split_once('.').map_or((rest, None), |(hex, suffix)| (hex, Some(suffix)));
     let is_hex = hex.len() == 64 && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    matches!(algorithm, "sha256" | "sha512") && is_hex && suffix.is_none_or(|suffix| SUFFIXES.contains(&suffix))
+    matches!(algorithm, "sha256" | "sha512")
+        && is_hex
+        && suffix.is_none_or(|suffix| SUFFIXES.contains(&suffix))
 }
 
 #[cfg(test)]

@@ -161,8 +161,8 @@ impl Table {
         let mut table = HashMap::new();
         for (name, scope) in scopes {
             let header = header(&scope.auth_secret);
-            let header = header
-                .ok_or_else(|| AuthorizationsError::Secret { path: path(), name: name.clone() })?;
+            let header =
+                header.ok_or_else(|| AuthorizationsError::Secret { path: path(), name: name.clone() })?;
             table.insert(Digest::sha256_of(header.as_bytes()), (name, scope));
         }
         Ok(Self(table))
@@ -170,8 +170,7 @@ impl Table {
 
     fn allows(&self, header: &str, path: &str) -> Option<&str> {
         let (name, scope) = self.0.get(&Digest::sha256_of(header.as_bytes()))?;
-        let is_allowed =
-            path == VERSION || scope.allowed_paths.iter().any(|allowed| is_below(path, allowed));
+        let is_allowed = path == VERSION || scope.allowed_paths.iter().any(|allowed| is_below(path, allowed));
         is_allowed.then_some(name)
     }
 }

@@ -29,7 +29,12 @@ impl RateLimits {
     }
 
     /// Counts a request from an address; `is_proxied` believes what the last proxy says of it.
-    pub fn take_address(&self, request: &Parts, is_proxied: bool, rate: Option<Rate>) -> Result<(), ApiError> {
+    pub fn take_address(
+        &self,
+        request: &Parts,
+        is_proxied: bool,
+        rate: Option<Rate>,
+    ) -> Result<(), ApiError> {
         let Some(rate) = rate else { return Ok(()) };
         let Some(address) = address(request, is_proxied) else { return Ok(()) };
         let taken = self.addresses.take(&address, rate, Instant::now());

@@ -51,6 +51,8 @@ impl Bed {
             content: Settings::default(),
             policy: Default::default(),
             registry: "localhost:5050".into(),
+            access_rules: None,
+            shares_restricted: false,
             naming: Naming {
                 share: SharePolicy::All,
                 follow: Vec::new(),
