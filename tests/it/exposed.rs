@@ -25,7 +25,7 @@ pub fn trials() -> Vec<Trial> {
 }
 
 /// Writes a file of users, each with a password.
-fn users(path: &Path, users: &[(&str, &str)]) -> String {
+pub fn users(path: &Path, users: &[(&str, &str)]) -> String {
     let line =
         |(user, password): &(&str, &str)| format!("{user}:{}\n", bcrypt::hash(password, 4).expect("a hash"));
     fs::write(path, users.iter().map(line).collect::<String>()).expect("a file");
@@ -33,6 +33,6 @@ fn users(path: &Path, users: &[(&str, &str)]) -> String {
 }
 
 /// The header that logs a user in.
-fn basic(user: &str, password: &str) -> String {
+pub fn basic(user: &str, password: &str) -> String {
     format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
 }

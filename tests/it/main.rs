@@ -12,6 +12,7 @@ mod offline;
 #[path = "../peers/mod.rs"]
 mod peers;
 
+mod access;
 mod arriving;
 mod bad_input;
 mod bundles;
@@ -55,6 +56,7 @@ fn main() {
     rustls::crypto::ring::default_provider().install_default().expect("the first provider");
     let arguments = libtest_mimic::Arguments::from_args();
     let stories = [
+        access::trials(),
         arriving::trials(),
         bad_input::trials(),
         bundles::trials(),
