@@ -104,7 +104,8 @@ async fn restricted_content_is_not_served_below_ipfs_and_layer_names() {
     let descriptor = format!("/v2/ipfs/{}", cid_of(descriptor.as_bytes()));
     let blob = format!("{layer}/blobs/{digest}");
     let served = async |client: &Sender<'_>, path: &str| client.get(path).await.status;
-    for path in [&blob, &format!("{descriptor}/manifests/latest"), &format!("{descriptor}/manifests/{image}")] {
+    for path in [&blob, &format!("{descriptor}/manifests/latest"), &format!("{descriptor}/manifests/{image}")]
+    {
         assert_eq!(served(&alice, path).await, 200, "{path}");
         for user in ["bob", "anonymous"] {
             assert_eq!(served(&ruled.of(user), path).await, 404, "{user} {path}");
@@ -139,8 +140,7 @@ async fn restricted_content_is_not_served_by_the_gateway() {
     // The name of the gateway's repository is needed, too.
     ruled.write(&super::RULES.replace("\"ipfs/*\", ", ""));
     ruled.node.signal("HUP");
-    until("the rules are reloaded", || ruled.node.log().contains("reloaded the access rules"))
-        .await;
+    until("the rules are reloaded", || ruled.node.log().contains("reloaded the access rules")).await;
     assert_eq!(ruled.of("anonymous").get(&public).await.status, 401);
 }
 
@@ -174,7 +174,11 @@ async fn restricted_content_is_not_served_by_the_rpc() {
             assert!(!leaks && (status == 500 || bytes.is_empty()), "{command}: {status}");
         }
         for command in ["cat", "block/get"] {
-            assert_eq!(post("alice", &format!("{command}?arg={cid}")).await, (200, block.to_vec()), "{command}");
+            assert_eq!(
+                post("alice", &format!("{command}?arg={cid}")).await,
+                (200, block.to_vec()),
+                "{command}"
+            );
         }
         // A pin of alice does not make it public.
         assert_eq!(post("alice", &format!("pin/add?arg={cid}")).await.0, 200);

@@ -108,7 +108,9 @@ async fn keys_of(State(shared): State<Arc<Shared>>) -> Json<Value> {
     let (id, key) = shared.keys.lock().unwrap().clone();
     let public = Ed25519KeyPair::from_pkcs8(&key).expect("a key");
     let x = URL_SAFE_NO_PAD.encode(public.public_key());
-    Json(json!({ "keys": [{ "kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": id, "x": x }] }))
+    Json(
+        json!({ "keys": [{ "kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": id, "x": x }] }),
+    )
 }
 
 async fn a_ci_job_pushes_with_the_token_of_its_issuer() {
@@ -153,7 +155,12 @@ async fn oidc_tokens_of_other_keys_audiences_or_claims_are_rejected() {
     }
     // Another repository is another user, whom no rule knows.
     let token = issuer.token(&json!({ "repository": "org/other" }));
-    let answer = http::send("GET", &ruled.node.url("/v2/team/app/tags/list"), &[("authorization", &format!("Bearer {token}"))], "");
+    let answer = http::send(
+        "GET",
+        &ruled.node.url("/v2/team/app/tags/list"),
+        &[("authorization", &format!("Bearer {token}"))],
+        "",
+    );
     assert_eq!(answer.await.status, 403);
 }
 

@@ -24,7 +24,10 @@ pub fn trials() -> Vec<Trial> {
 
 /// Starts a node that asks this one.
 fn reader(of: &Serve, arguments: &[&str]) -> Serve {
-    Serve::start(&[&["--peer", of.address(), "--find-timeout", "2s", "--rpc-listen", "127.0.0.1:0"], arguments].concat())
+    Serve::start(
+        &[&["--peer", of.address(), "--find-timeout", "2s", "--rpc-listen", "127.0.0.1:0"], arguments]
+            .concat(),
+    )
 }
 
 /// Asks a node for a block, which it fetches from its peers.

@@ -118,8 +118,10 @@ async fn a_typo_in_access_rules_is_refused_with_line_and_nearest_key() {
         let node = dir.path().join("node");
         finish(ocipfs(&node).args(["serve", "--htpasswd", &users, "--access-rules", &rules]))
     };
-    serve("\n[[rule]]\nrepository = ['a']\n").failed(2, &["line 3", "did you mean `repositories`?", "hint: "]);
-    serve("[[rule]]\nrepositories = ['a']\nactions = ['pulll']\n").failed(2, &["line 3", "did you mean `pull`?"]);
+    serve("\n[[rule]]\nrepository = ['a']\n")
+        .failed(2, &["line 3", "did you mean `repositories`?", "hint: "]);
+    serve("[[rule]]\nrepositories = ['a']\nactions = ['pulll']\n")
+        .failed(2, &["line 3", "did you mean `pull`?"]);
     let node = dir.path().join("node");
     finish(ocipfs(&node).args(["serve", "--access-rules", "/nowhere"])).failed(2, &["/nowhere", "hint: "]);
     finish(ocipfs(&node).args(["serve", "--share-restricted", "private-swarm"]))
@@ -186,7 +188,8 @@ async fn the_sign_action_pushes_signatures_and_no_images() {
     let tag = format!("{}.sig", image.replace(':', "-"));
     assert_eq!(carol.put("team/app", &tag, &own).await.status, 201);
     let mut referring = own;
-    referring["subject"] = descriptor(media_type::OCI_MANIFEST, manifest(b"{}", &[b"layer"]).to_string().as_bytes());
+    referring["subject"] =
+        descriptor(media_type::OCI_MANIFEST, manifest(b"{}", &[b"layer"]).to_string().as_bytes());
     let digest = Digest::sha256_of(referring.to_string().as_bytes());
     carol.put("team/app", "2", &referring).await.refused(403, "DENIED", &["push"]);
     assert_eq!(carol.put("team/app", &digest.to_string(), &referring).await.status, 201);

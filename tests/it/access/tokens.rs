@@ -60,13 +60,25 @@ async fn a_token_of_the_node_is_a_password_and_a_bearer_token_for_its_repositori
 async fn tokens_are_listed_revoked_and_kept_hashed_over_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let offline = |arguments: &[&str]| finish(ocipfs(dir.path()).args(arguments));
-    let said = offline(&["--json", "token", "create", "b", "--repo", "a,b/*", "--actions", "pull", "--expires", "1d"]);
+    let said = offline(&[
+        "--json",
+        "token",
+        "create",
+        "b",
+        "--repo",
+        "a,b/*",
+        "--actions",
+        "pull",
+        "--expires",
+        "1d",
+    ]);
     let made: Value = serde_json::from_str(&said.stdout).unwrap_or_else(|e| panic!("{e}: {said:?}"));
     let secret = made["token"].as_str().unwrap();
     assert_eq!(made["repositories"], serde_json::json!(["a", "b/*"]));
     offline(&["token", "create", "b", "--repo", "x"]).failed(1, &["\"b\" exists", "hint: "]);
     offline(&["token", "create", "b c", "--repo", "x"]).failed(1, &["invalid token name"]);
-    offline(&["token", "create", "c", "--repo", "x", "--actions", "write"]).failed(2, &["pull, push, delete"]);
+    offline(&["token", "create", "c", "--repo", "x", "--actions", "write"])
+        .failed(2, &["pull, push, delete"]);
     offline(&["token", "revoke", "c"]).failed(1, &["\"c\" not found", "token ls"]);
     let stored = fs::read_to_string(dir.path().join("tokens.json")).unwrap();
     assert!(!stored.contains(secret) && stored.contains("sha256:"), "{stored}");
@@ -74,7 +86,8 @@ async fn tokens_are_listed_revoked_and_kept_hashed_over_a_restart() {
     let node = Serve::start_in(dir.path(), &["--pull", "everybody"]);
     token(&node, "a", &["--repo", "x"]);
     let listed: Value = serde_json::from_str(&node.command(&["--json", "token", "ls"]).stdout).unwrap();
-    let names: Vec<&str> = listed.as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
+    let names: Vec<&str> =
+        listed.as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["a", "b"]);
     assert!(listed[1]["expires"].is_u64() && listed[0]["expires"].is_null(), "{listed}");
     assert_eq!(node.command(&["-q", "token", "ls"]).stdout, "a\nb\n");
@@ -126,7 +139,10 @@ async fn a_token_of_the_token_endpoint_is_for_its_scopes_only() {
     let refused = client.upload("team/app", b"more").await;
     assert_eq!(refused.status, 401);
     let challenge = refused.header("www-authenticate");
-    assert!(challenge.contains("repository:team/app:pull,push") && challenge.contains("error="), "{challenge}");
+    assert!(
+        challenge.contains("repository:team/app:pull,push") && challenge.contains("error="),
+        "{challenge}"
+    );
     assert_eq!(client.get("/v2/team/other/tags/list").await.status, 401);
     let both = ["repository:team/app:pull,push", "repository:team/other:pull"];
     let client = scoped(&ruled.node, &basic("alice", "alice"), &both).await;

@@ -1,7 +1,8 @@
 //! Errors of the HTTP listeners: the gateway, users, and where a request comes from.
 
-use super::{at, refused, why};
+use super::{at, path, refused, why};
 use crate::{
+    access,
     content::{self, car::ByteSpan},
     gateway, http, memory, rpc,
 };
@@ -10,6 +11,7 @@ use crate::{
 pub fn all(text: &mut String) {
     gateway_errors(text);
     user_errors(text);
+    access_errors(text);
     remote_errors(text);
     setting_errors(text);
 }
@@ -52,6 +54,39 @@ fn user_errors(text: &mut String) {
         E::Wrong => E::Wrong,
         E::TooLong(_) => E::TooLong(100),
         E::Busy => E::Busy,
+    );
+}
+
+fn access_errors(text: &mut String) {
+    let file = || "/etc/ocipfs/access.toml".to_string();
+    let typo = || "\n[[rules]]".parse::<access::Rules>().unwrap_err();
+    {
+        instances!(text, access::Error, access::Error { .. } => typo(),);
+    }
+    {
+        use http::AccessRulesError as E;
+        instances!(text, http::AccessRulesError,
+            E::Read { .. } => E::Read { path: file(), why: refused() },
+            E::Large { .. } => E::Large { path: file(), bytes: 5 << 20 },
+            E::Invalid { .. } => E::Invalid { path: file(), why: typo() },
+        );
+    }
+    {
+        use http::TokensError as E;
+        instances!(text, http::TokensError,
+            E::File { .. } => E::File { path: path(), why: refused() },
+            E::Json { .. } => E::Json { path: path(), why: why() },
+            E::Exists(_) => E::Exists("ci".into()),
+            E::Unknown(_) => E::Unknown("ci".into()),
+            E::Name(_) => E::Name("a b".into()),
+            E::TooMany => E::TooMany,
+        );
+    }
+    use http::oidc::Error as E;
+    instances!(text, http::oidc::Error,
+        E::Invalid(_) => E::Invalid(why()),
+        E::UnknownIssuer(_) => E::UnknownIssuer("https://issuer.example".into()),
+        E::Keys { .. } => E::Keys { issuer: "https://issuer.example".into(), why: why() },
     );
 }
 
