@@ -16,6 +16,7 @@ mod file;
 mod pattern;
 mod rules;
 mod scope;
+mod user;
 
 #[cfg(test)]
 mod tests;
@@ -25,5 +26,6 @@ pub use buckets::{Buckets, Rate};
 pub use claims::{ClaimedUser, Oidc};
 pub use file::Error;
 pub use pattern::Pattern;
-pub use rules::{ANONYMOUS, AUTHENTICATED, Grant, Rules, User};
+pub use rules::{Grant, Rules};
 pub use scope::{Scope, Scopes};
+pub use user::{ANONYMOUS, AUTHENTICATED, User};

@@ -3,7 +3,7 @@
 //! ```text
 //! token_endpoint   GET /token
 //!   └─► access     allows or refuses a request, by rules (`crate::access`) or by users
-//!         ├─► logins                who sends a request: passwords, tokens
+//!         ├─► logins                who sends a request (identity): passwords, tokens
 //!         │     └─► tokens          of the token endpoint
 //!         ├─► limits                requests per user and per address
 //!         └─► challenge             the WWW-Authenticate header of a token
@@ -11,6 +11,7 @@
 
 mod access;
 mod challenge;
+mod identity;
 mod limits;
 mod logins;
 mod pull;
@@ -18,13 +19,13 @@ mod token_endpoint;
 mod tokens;
 
 pub use access::{Access, is_read};
-pub use logins::Visitor;
+pub use identity::Visitor;
 pub use pull::Pull;
 pub use token_endpoint::get as get_token;
 
 /// Whether a client has no login.
 pub fn is_anonymous(visitor: &Visitor) -> bool {
-    visitor.identity == logins::Identity::Anonymous
+    visitor.identity == identity::Identity::Anonymous
 }
 
 /// The path of the token endpoint.

@@ -7,8 +7,9 @@ use axum::http::{HeaderMap, Method, request::Parts};
 
 use super::{
     challenge,
+    identity::{Identity, Shown, Visitor},
     limits::RateLimits,
-    logins::{Identity, Logins, Shown, Visitor},
+    logins::Logins,
     pull::Pull,
 };
 use crate::{

@@ -1,95 +1,24 @@
 //! Who sends a request: by a password, a token of this node, one of another issuer, or one of the token endpoint.
 
-use std::{sync::Arc, time::Instant};
+use std::time::Instant;
 
 use axum::http::{HeaderMap, header};
 
-use super::tokens::{ANONYMOUS, Session, Tokens};
+use super::{
+    identity::{Identity, Visitor},
+    tokens::{ANONYMOUS, Session, Tokens},
+};
 use crate::{
-    access::{Oidc, Scopes, User},
+    access::{Oidc, Scopes},
     content::now,
     http::{
         IssuedTokens, Users, basic,
-        htpasswd::{Login, LoginError},
-        issued::{self, IssuedToken},
-        oidc::{self, OidcLogin, OidcVerifier},
+        htpasswd::LoginError,
+        issued,
+        oidc::{self, OidcVerifier},
     },
     registry::error::ApiError,
 };
-
-/// Whom credentials stand for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Identity {
-    /// A client without a login.
-    #[default]
-    Anonymous,
-    /// A user of the file of users.
-    User(Login),
-    /// A token of this node.
-    Issued(Arc<IssuedToken>),
-    /// A user of another issuer.
-    Oidc(OidcLogin),
-}
-
-impl Identity {
-    /// Returns the name for logs, messages and rate limits.
-    pub fn name(&self) -> Option<&str> {
-        match self {
-            Self::Anonymous => None,
-            Self::User(login) => Some(login.user()),
-            Self::Issued(token) => Some(&token.name),
-            Self::Oidc(login) => login.user.name.as_deref(),
-        }
-    }
-
-    /// Returns the user that rules are about. A token of this node is none: it says itself what it is for.
-    pub fn user(&self) -> User {
-        match self {
-            Self::Anonymous | Self::Issued(_) => User::default(),
-            Self::User(login) => User::named(login.user()),
-            Self::Oidc(login) => login.user.clone(),
-        }
-    }
-
-    /// Returns the token of this node, if it is one.
-    pub fn issued(&self) -> Option<&Arc<IssuedToken>> {
-        match self {
-            Self::Issued(token) => Some(token),
-            Self::Anonymous | Self::User(_) | Self::Oidc(_) => None,
-        }
-    }
-}
-
-/// What a request shows of itself.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Shown {
-    /// No credentials.
-    #[default]
-    Nothing,
-    /// Credentials that are wrong or expired.
-    Wrong,
-    /// Credentials that stand for the identity.
-    Valid,
-}
-
-/// The sender of one request.
-#[derive(Clone, Debug, Default)]
-pub struct Visitor {
-    pub identity: Identity,
-    /// What its token is for.
-    pub scopes: Scopes,
-    pub shown: Shown,
-}
-
-impl Visitor {
-    fn valid(identity: Identity, scopes: Scopes) -> Self {
-        Self { identity, scopes, shown: Shown::Valid }
-    }
-
-    fn wrong() -> Self {
-        Self { shown: Shown::Wrong, ..Self::default() }
-    }
-}
 
 /// All ways to log in. Clones share them.
 #[derive(Clone, Default)]

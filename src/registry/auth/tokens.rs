@@ -8,7 +8,7 @@ use std::{
 
 use uuid::Uuid;
 
-use super::logins::Identity;
+use super::identity::Identity;
 use crate::access::Scopes;
 
 /// Lifetime of a token as clients are told; the registry accepts it for `GRACE` longer.
