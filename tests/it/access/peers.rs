@@ -7,7 +7,7 @@ use libtest_mimic::Trial;
 use super::{RULES, Ruled, cid_of, files};
 use crate::{
     following::{name_of, published},
-    harness::{Serve, finish, noise, ocipfs, trials, within},
+    harness::{Layer, Serve, finish, noise, ocipfs, trials, within},
     http::get,
     push::Repository,
 };
@@ -19,6 +19,7 @@ pub fn trials() -> Vec<Trial> {
         repositories_are_published_and_withdrawn_when_access_rules_change,
         a_private_swarm_gets_restricted_content_only_with_share_restricted,
         a_bundle_does_not_make_restricted_content_public,
+        content_of_peers_is_pulled_although_a_restricted_repository_has_it,
     ]
 }
 
@@ -153,5 +154,23 @@ async fn a_bundle_does_not_make_restricted_content_public() {
         let cid = cid_of(secret);
         assert_eq!(fetched(&peer, &cid).await, None);
         assert_eq!(ruled.of("bob").get(&format!("/ipfs/{cid}?format=raw")).await.status, 404);
+    }
+}
+
+async fn content_of_peers_is_pulled_although_a_restricted_repository_has_it() {
+    let source = Serve::start(&[]);
+    for (tag, length) in [("1", 1000), ("2", 3 << 20)] {
+        let layer = Layer::add(&source, &noise(length));
+        let ruled = Ruled::start(&["--peer", source.address(), "--find-timeout", "5s"]);
+        ruled.of("alice").push("team/app", tag, &layer.bytes).await;
+        for _ in 0..2 {
+            let answer = ruled.of("bob").get(&layer.blob_path()).await;
+            assert!(answer.status == 200 && answer.body == layer.bytes, "{}", answer.status);
+        }
+        // From then on it is known to be public.
+        source.signal("STOP");
+        let answer = ruled.of("bob").get(&layer.blob_path()).await;
+        source.signal("CONT");
+        assert!(answer.status == 200 && answer.body == layer.bytes, "{}", answer.status);
     }
 }
