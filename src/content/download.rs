@@ -174,7 +174,7 @@ impl Content {
             // Its size is claimed first, so that what others claim is seen.
             let file = match store.begin_partial(root, size) {
                 // What is here is for others: this viewer gets what peers have.
-                Err(store::Error::Stored(_)) if !store.is_visible(&root)? => {
+                Err(store::Error::Stored(_)) if !store.is_visible_file(&root)? => {
                     return store.stream_through(root, size);
                 }
                 file => file?,

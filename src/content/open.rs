@@ -75,7 +75,8 @@ impl Content {
     async fn stored(&self, root: &Cid) -> Result<Option<Stored>, Error> {
         let root = *root;
         self.store().guard_cid(&root);
-        let find = move |store: &Store| if store.is_visible(&root)? { store.file(&root) } else { Ok(None) };
+        let find =
+            move |store: &Store| if store.is_visible_file(&root)? { store.file(&root) } else { Ok(None) };
         Ok(self.store().run(find).await?)
     }
 

@@ -17,7 +17,7 @@ use super::{
     layout::BlockKey,
     origin::noted,
     sweep::is_removed,
-    tables::{BLOCKS, FILES, HIDES_REPOSITORIES, META, PARTIAL, SHARED, STORED, number, row},
+    tables::{ALIASES, BLOCKS, FILES, HIDES_REPOSITORIES, META, PARTIAL, ROOTS, SHARED, STORED, number, row},
     trees::TREE,
 };
 
@@ -123,21 +123,45 @@ impl Store {
         self.is_seen(cid, self.tree_is_open(), &|repository| viewer.sees(repository))
     }
 
-    /// Whether the viewer of this task may read a stored blob, by any of its DAGs.
+    /// Whether the viewer of this task may read the stored file of a root; true where none is stored. A block of it that is
+    /// open does not open the file.
+    pub fn is_visible_file(&self, root: &Cid) -> Result<bool, Error> {
+        let find = |read: &ReadTransaction| {
+            let id = row(read, ROOTS, BlockKey::of(root).bytes(), |id| id)?;
+            Ok(id.into_iter().collect())
+        };
+        self.any_file_is_visible(find)
+    }
+
+    /// Whether the viewer of this task may read a stored blob, by any of its DAGs; true where it is not stored.
     pub fn is_visible_blob(&self, digest: &Digest) -> Result<bool, Error> {
-        if View::current().0.is_none() {
-            return Ok(true);
-        }
-        let Some(stored) = self.blob(digest)? else { return Ok(true) };
-        let hash = sha256(&stored.digest)?;
-        let ids = self.0.database.read(|read| row(read, STORED, &hash, |(_, ids, _)| ids))?;
-        for id in ids.unwrap_or_default() {
-            let root = self.0.database.read(|read| root_of(read, id))?;
-            if root.map_or(Ok(false), |root| self.is_visible(&root))? {
-                return Ok(true);
+        let find = |read: &ReadTransaction| {
+            let hash = match sha256(digest) {
+                Ok(hash) => Some(hash),
+                Err(_) => row(read, ALIASES, digest.bytes(), |hash| *hash)?,
+            };
+            let Some(hash) = hash else { return Ok(Vec::new()) };
+            Ok(row(read, STORED, &hash, |(_, ids, _)| ids)?.unwrap_or_default())
+        };
+        self.any_file_is_visible(find)
+    }
+
+    fn any_file_is_visible(
+        &self,
+        find: impl Fn(&ReadTransaction) -> Result<Vec<u64>, Error>,
+    ) -> Result<bool, Error> {
+        let Some(viewer) = View::current().0 else { return Ok(true) };
+        let (tree_is_open, sees) = (self.tree_is_open(), |repository: &str| viewer.sees(repository));
+        self.0.database.read(|read| {
+            let ids = find(read)?;
+            let mut search = Search { read, tree_is_open, sees: &sees, seen: HashSet::new() };
+            for id in &ids {
+                if row(read, FILES, *id, |_| ())?.is_none() || search.is_open(*id)? {
+                    return Ok(true);
+                }
             }
-        }
-        Ok(false)
+            Ok(ids.is_empty())
+        })
     }
 
     /// Whether the published tree names only repositories that all may pull from.
