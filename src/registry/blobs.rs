@@ -98,7 +98,7 @@ pub async fn get(
 
 /// `DELETE` of a blob: of this repository alone.
 pub async fn delete(target: &Target<'_>, digest: &str) -> Result<Response, ApiError> {
-    let digest = digest.parse()?;
+    let digest: Digest = digest.parse()?;
     immutable::check_deletion(target, &Reference::Digest(digest.clone())).await?;
     target.registry.pushes.delete_blob(target.name, &digest).await?;
     Ok(StatusCode::ACCEPTED.into_response())

@@ -7,7 +7,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use ocipfs_node::{Cid, as_v1};
 use ocipfs_oci::Digest;
-use redb::{ReadTransaction, ReadableMultimapTable, ReadableTable, TableError};
+use redb::{ReadTransaction, TableError};
 
 use super::{
     Error, Origin, Store,
