@@ -75,7 +75,7 @@ impl FromStr for Rules {
         };
         let rules = Rules::new(file.rules.into_iter().map(rule).collect(), &file.groups);
         let Limits { per_user, per_address } = file.limits;
-        Ok(Self { per_user, per_address, oidc: file.oidc, ..rules.with_immutable(immutable) })
+        Ok(rules.with(immutable, [per_user, per_address], file.oidc))
     }
 }
 

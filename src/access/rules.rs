@@ -79,8 +79,14 @@ impl Rules {
         all
     }
 
-    pub(super) fn with_immutable(self, immutable: Vec<Immutable>) -> Self {
-        Self { immutable, ..self }
+    /// Adds what the file says beside rules; the rates are those of a user and of an address.
+    pub(super) fn with(
+        self,
+        immutable: Vec<Immutable>,
+        [per_user, per_address]: [Option<Rate>; 2],
+        oidc: Vec<Oidc>,
+    ) -> Self {
+        Self { immutable, per_user, per_address, oidc, ..self }
     }
 
     /// Whether a user may do something to a repository.

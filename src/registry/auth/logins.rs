@@ -26,7 +26,7 @@ pub struct Logins {
     pub users: Option<Users>,
     pub issued: Option<IssuedTokens>,
     pub sessions: Tokens,
-    oidc: OidcVerifier,
+    pub oidc: OidcVerifier,
 }
 
 impl Logins {
