@@ -20,11 +20,7 @@ use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinHandle};
 
 use super::{RULES, Ruled, Sender};
-use crate::{
-    exposed::basic,
-    harness::trials,
-    http::{self, ask},
-};
+use crate::{exposed::basic, harness::trials, http::ask};
 
 pub fn trials() -> Vec<Trial> {
     trials![
@@ -155,13 +151,7 @@ async fn oidc_tokens_of_other_keys_audiences_or_claims_are_rejected() {
     }
     // Another repository is another user, whom no rule knows.
     let token = issuer.token(&json!({ "repository": "org/other" }));
-    let answer = http::send(
-        "GET",
-        &ruled.node.url("/v2/team/app/tags/list"),
-        &[("authorization", &format!("Bearer {token}"))],
-        "",
-    );
-    assert_eq!(answer.await.status, 403);
+    assert_eq!(ruled.bearer(&token).get("/v2/team/app/tags/list").await.status, 403);
 }
 
 async fn the_keys_of_an_issuer_are_cached_and_fetched_again_for_a_new_key() {
