@@ -97,16 +97,16 @@ fn refilled(bucket: &Bucket, rate: Rate, now: Instant) -> f64 {
     (bucket.left + since * rate.per_second).min(rate.burst)
 }
 
-/// Drops buckets that are full again; where none is, the one that is fullest, which its owner gains least by.
+/// Drops buckets that are full again; where that is not enough, the fuller half, whose owners gain least by it. So much is
+/// dropped at once that a crowd of new owners costs little for each.
 fn make_room<K: Clone + Eq + Hash>(buckets: &mut HashMap<K, Bucket>, rate: Rate, now: Instant) {
     buckets.retain(|_, bucket| refilled(bucket, rate, now) < rate.burst);
     if buckets.len() < MAX_BUCKETS {
         return;
     }
-    let fullest = buckets
-        .iter()
-        .max_by(|(_, one), (_, other)| refilled(one, rate, now).total_cmp(&refilled(other, rate, now)));
-    if let Some(owner) = fullest.map(|(owner, _)| owner.clone()) {
-        buckets.remove(&owner);
-    }
+    let mut left: Vec<f64> = buckets.values().map(|bucket| refilled(bucket, rate, now)).collect();
+    let middle = left.len() / 2;
+    let (_, median, _) = left.select_nth_unstable_by(middle, f64::total_cmp);
+    let median = *median;
+    buckets.retain(|_, bucket| refilled(bucket, rate, now) < median);
 }
