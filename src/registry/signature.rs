@@ -20,7 +20,7 @@ struct Subject {
     digest: Digest,
 }
 
-/// Refuses a manifest that is no referrer, and a tag that is not that of one.
+/// Refuses a manifest that does not refer to another, and a tag that is not that of a referrer.
 pub fn check(bytes: &[u8], tags: &[Tag]) -> Result<(), ApiError> {
     let has_subject = || {
         let read = serde_json::from_slice::<Referring>(bytes);

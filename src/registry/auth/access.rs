@@ -166,7 +166,7 @@ impl Access {
         let is_deletion = request.method == Method::DELETE && !matches!(endpoint, Endpoint::Upload { .. });
         let (action, scope) =
             if is_deletion { (Action::Delete, "delete") } else { (Action::Push, "pull,push") };
-        // Whoever signs uploads what a signature is made of; `manifests::put` looks at the manifest.
+        // Clients that sign upload what a signature is made of; `manifests::put` looks at the manifest.
         if action == Action::Push && self.verdict(visitor, Action::Sign, name) == Verdict::Allowed {
             return Ok(());
         }

@@ -140,7 +140,7 @@ async fn immutable_tags_are_neither_moved_nor_deleted_but_by_admin() {
     let ruled = Ruled::start(&[]);
     let root = ruled.of("root");
     let first = root.push("team/app", "v1", b"first").await;
-    // The same again is no change.
+    // The same again changes nothing.
     assert_eq!(root.push("team/app", "v1", b"first").await, first);
     let second = root.push("team/app", "latest", b"second").await;
     let other = manifest(b"{}", &[b"second"]);
