@@ -20,6 +20,7 @@ mod key;
 mod manifest;
 mod notation;
 mod policy;
+mod signer;
 mod source;
 mod verdict;
 
@@ -30,8 +31,9 @@ pub use certificates::TrustStore;
 pub use file::{Error, MAX_POLICY_BYTES};
 pub use key::{KeyError, PublicKey};
 pub use manifest::{
-    Checked, MAX_PART_BYTES, MAX_PARTS, Part, SignatureManifest, is_signature_type, signed_by_tag, tags_of,
+    MAX_PART_BYTES, MAX_PARTS, Part, SignatureManifest, is_signature_type, signed_by_tag, tags_of,
 };
-pub use policy::{Policies, Policy, Require, Signer};
+pub use policy::{Policies, Policy};
+pub use signer::{Checked, Key, Signer};
 pub use source::PolicySource;
-pub use verdict::{Verdict, Withheld};
+pub use verdict::{Require, Verdict, Withheld};

@@ -26,10 +26,7 @@ impl TrustStore {
     ///
     /// # Errors
     /// Says what is wrong with a file or a subject.
-    pub fn new<'a>(
-        files: impl Iterator<Item = &'a [u8]>,
-        identities: &[String],
-    ) -> Result<Self, String> {
+    pub fn new<'a>(files: impl Iterator<Item = &'a [u8]>, identities: &[String]) -> Result<Self, String> {
         let mut anchors = Vec::new();
         for pem in files {
             let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();

@@ -19,7 +19,8 @@ const MAX_DEPTH: usize = 8;
 /// Reads an envelope.
 pub fn parse(bytes: &[u8]) -> Option<Envelope> {
     let Value::Tag(SIGN1, parts) = read(bytes)? else { return None };
-    let [protected, unprotected, payload, signature] = <[Value; 4]>::try_from(parts.into_array().ok()?).ok()?;
+    let [protected, unprotected, payload, signature] =
+        <[Value; 4]>::try_from(parts.into_array().ok()?).ok()?;
     let protected_bytes = protected.into_bytes().ok()?;
     let headers = Headers(read(&protected_bytes)?.into_map().ok()?);
     let unprotected = Headers(unprotected.into_map().ok()?);

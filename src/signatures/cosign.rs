@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use ocipfs_oci::Digest;
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 
-use super::PublicKey;
+use super::key::PublicKey;
 
 /// What the payload of a signature says that it is.
 const TYPES: [&str; 2] = ["cosign container image signature", "atomic container signature"];
@@ -21,9 +21,13 @@ const SIGN_PREDICATE: &str = "https://sigstore.dev/cosign/sign/v1";
 /// Signatures of one envelope that are looked at.
 const MAX_SIGNATURES: usize = 16;
 
+/// Nothing else is in it, so that a manifest of an image is none.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct SimpleSigning {
     critical: Critical,
+    #[allow(dead_code, reason = "annotations of the signer")]
+    optional: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -134,12 +138,8 @@ impl Envelope {
 
     /// The pre-authentication encoding.
     fn signed_bytes(&self) -> Vec<u8> {
-        let head = format!(
-            "DSSEv1 {} {} {} ",
-            self.payload_type.len(),
-            self.payload_type,
-            self.payload.len()
-        );
+        let head =
+            format!("DSSEv1 {} {} {} ", self.payload_type.len(), self.payload_type, self.payload.len());
         [head.as_bytes(), &self.payload].concat()
     }
 }

@@ -6,8 +6,11 @@ use ocipfs_oci::{Algorithm, Digest, Hasher};
 use serde::Deserialize;
 
 use super::{
-    Policies, Policy, PublicKey, Require, TrustStore,
-    policy::Key,
+    certificates::TrustStore,
+    key::PublicKey,
+    policy::{Policies, Policy},
+    signer::Key,
+    verdict::Require,
 };
 use crate::access::Pattern;
 
@@ -136,7 +139,7 @@ fn policy(number: usize, row: PolicyRow, keys: &[(String, Key)]) -> Result<Polic
         found.ok_or(Error::UnknownKey { policy: number, key })
     };
     let keys = names.into_iter().map(number_of).collect::<Result<_, _>>()?;
-    Ok(Policy { repositories, require, keys })
+    Ok(Policy::new(repositories, require, keys))
 }
 
 fn invalid(text: &str, error: &toml::de::Error) -> Error {

@@ -5,7 +5,10 @@
 
 use ocipfs_oci::{Digest, Manifest, Tag};
 
-use super::{Policies, Signer, cose, cosign, jws};
+use super::{
+    cose, cosign, jws, notation,
+    signer::{Checked, Key, Signer},
+};
 
 /// The largest layer of a signature.
 pub const MAX_PART_BYTES: u64 = 4 << 20;
@@ -86,15 +89,6 @@ pub struct SignatureManifest {
     subject: Option<Digest>,
 }
 
-/// A manifest whose layers were read: what it signs, and who signs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Checked {
-    /// What it is about.
-    pub subject: Digest,
-    /// The keys whose signatures are valid.
-    pub signers: Vec<Signer>,
-}
-
 impl SignatureManifest {
     /// Reads a manifest; none if it has not the form of a signature.
     pub fn parse(json: &[u8]) -> Option<Self> {
@@ -112,7 +106,7 @@ impl SignatureManifest {
     }
 
     /// Looks at its configuration and its layers, in their order; none if it is not a signature after all.
-    pub fn check(&self, policies: &Policies, config: &[u8], layers: &[Vec<u8>], now: u64) -> Option<Checked> {
+    pub fn check(&self, keys: &[Key], config: &[u8], layers: &[Vec<u8>], now: u64) -> Option<Checked> {
         serde_json::from_slice::<serde::de::IgnoredAny>(config).ok()?;
         let read: Vec<ReadPart> = self
             .parts
@@ -130,11 +124,13 @@ impl SignatureManifest {
         if !read.iter().all(|part| part.subjects().contains(&subject)) {
             return None;
         }
-        let mut signers: Vec<Signer> = Vec::new();
-        for part in &read {
-            signers.extend(policies.signers(|key| part.is_signed_by(key, now)));
-        }
-        Some(Checked { subject, signers })
+        let signed = |part: &ReadPart| {
+            let by = |(key, of): (usize, &Key)| part.is_signed_by(of, now).map(|until| Signer { key, until });
+            keys.iter().enumerate().filter_map(by).collect::<Vec<_>>()
+        };
+        let signers = read.iter().flat_map(signed).collect();
+        let has_certificates = read.iter().any(|part| matches!(part, ReadPart::Notation { .. }));
+        Some(Checked { subject, signers, has_certificates })
     }
 }
 
@@ -142,14 +138,13 @@ impl SignatureManifest {
 enum ReadPart<'a> {
     Payload { bytes: &'a [u8], subject: Digest, signature: Option<&'a str> },
     Dsse(cosign::Envelope),
-    Notation { envelope: super::notation::Envelope, subject: Digest },
+    Notation { envelope: notation::Envelope, subject: Digest },
 }
 
 impl<'a> ReadPart<'a> {
     fn read(part: &'a Part, bytes: &'a [u8]) -> Option<Self> {
-        let notation = |envelope: super::notation::Envelope| {
-            Some(Self::Notation { subject: envelope.subject()?, envelope })
-        };
+        let notation =
+            |envelope: notation::Envelope| Some(Self::Notation { subject: envelope.subject()?, envelope });
         match part.format {
             Format::SimpleSigning => Some(Self::Payload {
                 bytes,
@@ -171,8 +166,8 @@ impl<'a> ReadPart<'a> {
     }
 
     /// Until when a signature by this key is valid; none if there is none.
-    fn is_signed_by(&self, key: &super::policy::Key, now: u64) -> Option<u64> {
-        use super::policy::Key::{Cosign, Notation};
+    fn is_signed_by(&self, key: &Key, now: u64) -> Option<u64> {
+        use Key::{Cosign, Notation};
         match (self, key) {
             (Self::Payload { bytes, signature, .. }, Cosign(key)) => {
                 cosign::verify_payload(key, bytes, *signature).then_some(u64::MAX)

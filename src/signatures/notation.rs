@@ -8,7 +8,7 @@ use serde::Deserialize;
 use x509_parser::parse_x509_certificate;
 
 use super::{
-    TrustStore,
+    certificates::TrustStore,
     key::{KeyKind, PublicKey},
 };
 

@@ -3,35 +3,21 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use ocipfs_oci::Digest;
 
-use super::{Checked, PublicKey, TrustStore, Verdict, Withheld};
+use super::{
+    signer::{Checked, Key, Signer},
+    verdict::{Require, Verdict, Withheld},
+};
 use crate::access::Pattern;
 
 /// Manifests that are remembered as signatures, or as none.
 const CACHE_ENTRIES: usize = 20_000;
-
-/// What makes a signature valid.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Key {
-    /// A public key of cosign.
-    Cosign(PublicKey),
-    /// Certificates of notation.
-    Notation(TrustStore),
-}
-
-/// How many of its keys a policy needs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Require {
-    /// Each of them.
-    #[default]
-    All,
-    /// One of them.
-    Any,
-}
+/// Signatures with certificates are looked at again after this time: a certificate may not have been valid yet.
+const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Keys that must have signed what some repositories have.
 #[derive(Clone, Debug)]
@@ -41,32 +27,31 @@ pub struct Policy {
     /// Whether all of the keys are needed.
     pub require: Require,
     /// Numbers of keys.
-    pub(super) keys: Vec<usize>,
+    keys: Vec<usize>,
 }
 
 impl Policy {
+    pub(super) fn new(repositories: Vec<Pattern>, require: Require, keys: Vec<usize>) -> Self {
+        Self { repositories, require, keys }
+    }
+
     fn covers(&self, repository: &str) -> bool {
         self.repositories.iter().any(|pattern| pattern.matches(repository))
     }
-}
-
-/// A key that signed, and until when that counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Signer {
-    pub(super) key: usize,
-    /// Seconds since 1970.
-    pub(super) until: u64,
 }
 
 /// All policies of a node, with what was found by them: another file makes other policies, which know of nothing yet.
 pub struct Policies {
     /// A digest of the file and of all keys that it names.
     source: Digest,
-    pub(super) names: Vec<String>,
-    pub(super) keys: Vec<Key>,
+    names: Vec<String>,
+    keys: Vec<Key>,
     policies: Vec<Policy>,
-    found: Mutex<HashMap<Digest, Option<Arc<Checked>>>>,
+    found: Mutex<HashMap<Digest, Found>>,
 }
+
+/// What was found of a manifest, and when.
+type Found = (Option<Arc<Checked>>, Instant);
 
 impl PartialEq for Policies {
     fn eq(&self, other: &Self) -> bool {
@@ -78,6 +63,11 @@ impl Policies {
     pub(super) fn new(source: Digest, keys: Vec<(String, Key)>, policies: Vec<Policy>) -> Self {
         let (names, keys) = keys.into_iter().unzip();
         Self { source, names, keys, policies, found: Mutex::default() }
+    }
+
+    /// A digest of the file and of all keys that it names.
+    pub fn source(&self) -> &Digest {
+        &self.source
     }
 
     /// Whether content of a repository has to be signed.
@@ -95,10 +85,9 @@ impl Policies {
         self.policies.iter().flat_map(|policy| &policy.repositories)
     }
 
-    /// Returns the keys by which `signed` says that something is signed, and until when.
-    pub(super) fn signers(&self, signed: impl Fn(&Key) -> Option<u64>) -> Vec<Signer> {
-        let all = self.keys.iter().enumerate();
-        all.filter_map(|(key, of)| signed(of).map(|until| Signer { key, until })).collect()
+    /// Returns all keys.
+    pub fn keys(&self) -> &[Key] {
+        &self.keys
     }
 
     /// Decides by what signed a manifest of a repository.
@@ -120,7 +109,10 @@ impl Policies {
                     keys: missing.into_iter().map(|key| self.names[key].clone()).collect(),
                     require: policy.require,
                     // A signature whose time is over is worth a word: the image was fine yesterday.
-                    expired: policy.keys.iter().any(|key| signers.iter().any(|one| one.key == *key && one.until <= now)),
+                    expired: policy
+                        .keys
+                        .iter()
+                        .any(|key| signers.iter().any(|one| one.key == *key && one.until <= now)),
                 });
             }
         }
@@ -129,7 +121,9 @@ impl Policies {
 
     /// Returns what was found of a manifest, if that was looked at: a signature, or none.
     pub fn found(&self, manifest: &Digest) -> Option<Option<Arc<Checked>>> {
-        self.locked().get(manifest).cloned()
+        let (checked, when) = self.locked().get(manifest).cloned()?;
+        let is_due = checked.as_ref().is_some_and(|checked| checked.has_certificates);
+        (!is_due || when.elapsed() < CERTIFICATE_INTERVAL).then_some(checked)
     }
 
     /// Remembers what was found of a manifest. Its bytes never change, and neither do these policies.
@@ -139,11 +133,11 @@ impl Policies {
         if found.len() >= CACHE_ENTRIES {
             found.clear();
         }
-        found.insert(manifest.clone(), checked.clone());
+        found.insert(manifest.clone(), (checked.clone(), Instant::now()));
         checked
     }
 
-    fn locked(&self) -> MutexGuard<'_, HashMap<Digest, Option<Arc<Checked>>>> {
+    fn locked(&self) -> MutexGuard<'_, HashMap<Digest, Found>> {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc};
 
-use super::Policies;
+use super::policy::Policies;
 
 /// Where the policies are, which may be others at each look.
 #[derive(Clone, Default)]

@@ -1,6 +1,17 @@
 use std::fmt;
 
-use super::Require;
+use serde::Deserialize;
+
+/// How many of its keys a policy needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Require {
+    /// Each of them.
+    #[default]
+    All,
+    /// One of them.
+    Any,
+}
 
 /// Whether content is served to all who may pull it.
 #[derive(Clone, Debug, PartialEq, Eq)]

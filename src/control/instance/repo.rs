@@ -9,7 +9,11 @@ use crate::{
         Failure, RemovedInfo, RepoCollected, RepoContents, RepoInfo, RepoManifest, RepoReply, RepoRequest,
         RepoTag, failure::content_failure,
     },
-    images::repository::{Pushed, Removed, RemovedKind, Repositories, Summary, Sweep},
+    images::{
+        repository::{Pushed, Removed, RemovedKind, Repositories, Summary, Sweep},
+        signed::SignedRepositories,
+    },
+    signatures::Verdict,
 };
 
 /// Rows that are read at a time, and manifests that are removed at a time.
@@ -42,7 +46,20 @@ impl Instance {
         let name = parse_name(name)?;
         let of = name.clone();
         let contents = self.on_repositories(move |all| all.has(&of)?.then(|| inspect(all, &of)).transpose());
-        contents.await?.ok_or_else(|| unknown(&name))
+        let mut contents = contents.await?.ok_or_else(|| unknown(&name))?;
+        let Some(policies) = self.resolver().policies().of(name.as_str()) else { return Ok(contents) };
+        let (store, source) = (self.content().store().clone(), self.resolver().policies().clone());
+        let judge = move |all: &Repositories| {
+            let signed = SignedRepositories::new(all.clone(), source);
+            for manifest in &mut contents.manifest_list {
+                let Ok(digest) = manifest.digest.parse() else { continue };
+                if let Verdict::Withheld(why) = signed.verdict(&store, &policies, &name, &digest)? {
+                    manifest.withheld = Some(why.to_string());
+                }
+            }
+            Ok(contents)
+        };
+        self.on_repositories(judge).await
     }
 
     async fn repo_rm(&self, what: &str) -> Result<RepoCollected, Failure> {
@@ -150,6 +167,7 @@ fn inspect(all: &Repositories, name: &Name) -> Result<RepoContents, StoreError> 
             size: pushed.blob.size,
             pushed: pushed.at,
             subject: pushed.subject.map(|subject| subject.to_string()),
+            withheld: None,
         })
     };
     Ok(RepoContents {

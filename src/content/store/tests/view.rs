@@ -20,6 +20,10 @@ impl Viewer for Sees {
     fn sees(&self, repository: &str) -> bool {
         self.repositories.lock().unwrap().contains(&repository)
     }
+
+    fn sees_unsigned(&self, _: &str) -> bool {
+        false
+    }
 }
 
 impl Readers for Sees {
