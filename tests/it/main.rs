@@ -44,6 +44,7 @@ mod nerdctl;
 mod packages;
 mod peering;
 mod platforms;
+mod policy;
 mod private;
 mod pulling;
 mod push;
@@ -95,6 +96,7 @@ fn main() {
         packages::trials(),
         peering::trials(),
         platforms::trials(),
+        policy::trials(),
         private::trials(),
         pulling::trials(),
         push::trials(),
