@@ -97,7 +97,7 @@ fn signatures_of_cosign_and_notation_are_verified_offline_by_their_keys() {
         let expected = match what {
             "cosign" | "bundle" => [true, false, false, true, true],
             "jws" | "cose" => [false, true, false, true, true],
-            // Somebody made something of it: that is not a signature.
+            // An attestation is not a signature.
             _ => [false, false, false, false, true],
         };
         assert_eq!(served(&policies, &checked.signers, SIGNED_AT), expected, "{what}");

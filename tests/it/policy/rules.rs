@@ -172,7 +172,7 @@ async fn policies_are_reloaded_and_a_broken_file_keeps_the_previous_ones() {
     until("the policies are reloaded", || node.ruled.node.log().contains("reloaded the signature policies"))
         .await;
     assert_eq!(node.statuses("/v2/team/app/manifests/1").await, [200; 3]);
-    // Nobody signs there but root.
+    // Only root signs there.
     assert_eq!(node.statuses("/v2/other/app/manifests/1").await, [403; 3]);
     assert_eq!(node.of("root").get("/v2/other/app/manifests/1").await.status, 200);
 }
