@@ -109,7 +109,9 @@ fn attributes(text: &str) -> Result<Vec<(String, String)>, String> {
 }
 
 fn has_attribute(subject: &X509Name<'_>, key: &str, value: &str) -> bool {
-    let is_value = |attribute: &x509_parser::x509::AttributeTypeAndValue<'_>| attribute.as_str() == Ok(value);
+    let is_value = |attribute: &x509_parser::x509::AttributeTypeAndValue<'_>| {
+        attribute.as_str().is_ok_and(|own| own == value)
+    };
     match key {
         "C" => subject.iter_country().any(is_value),
         "ST" => subject.iter_state_or_province().any(is_value),

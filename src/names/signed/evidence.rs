@@ -26,20 +26,31 @@ impl Evidence<'_> {
             return Ok(Verdict::Passed);
         }
         let mut signers = self.local_signers(policies, &document.digest).await?;
+        let mut failed = None;
         for candidate in self.candidates(&document.digest).await? {
-            let checked = match policies.found(&candidate) {
-                Some(found) => found,
-                None => match self.manifest(&Reference::Digest(candidate)).await {
-                    Ok(signature) => self.checked(policies, &signature).await?,
-                    Err(error) if error.is_absence() => None,
-                    Err(error) => return Err(error),
-                },
-            };
-            if let Some(checked) = checked.filter(|checked| checked.subject == document.digest) {
-                signers.extend(&checked.signers);
+            match self.found(policies, candidate).await {
+                Ok(Some(checked)) if checked.subject == document.digest => signers.extend(&checked.signers),
+                Ok(_) => {}
+                // Others may be enough.
+                Err(error) => drop(failed.get_or_insert(error)),
             }
         }
-        Ok(policies.judge(self.name().as_str(), &signers, content::now()))
+        match (policies.judge(self.name().as_str(), &signers, content::now()), failed) {
+            (Verdict::Withheld(_), Some(error)) => Err(error),
+            (verdict, _) => Ok(verdict),
+        }
+    }
+
+    /// Returns what the manifest of a digest signs, if it is a signature.
+    async fn found(&self, policies: &Policies, digest: Digest) -> Result<Option<Arc<Checked>>, Error> {
+        if let Some(found) = policies.found(&digest) {
+            return Ok(found);
+        }
+        match self.manifest(&Reference::Digest(digest)).await {
+            Ok(signature) => self.checked(policies, &signature).await,
+            Err(error) if error.is_absence() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Returns what a manifest signs, if it is a signature.
