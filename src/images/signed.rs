@@ -178,3 +178,6 @@ fn bytes(store: &Store, blob: &RepositoryBlob, limit: u64) -> Result<Option<Vec<
     let is_right = ocipfs_oci::Hasher::of(blob.digest.algorithm(), &bytes) == blob.digest;
     Ok(is_right.then(|| bytes.to_vec()))
 }
+
+#[cfg(test)]
+mod tests;
