@@ -12,6 +12,7 @@ mod network;
 mod readers;
 mod reference;
 mod repo;
+mod signed;
 mod status;
 mod store;
 mod swarm;

@@ -9,11 +9,7 @@ use crate::{
         Failure, RemovedInfo, RepoCollected, RepoContents, RepoInfo, RepoManifest, RepoReply, RepoRequest,
         RepoTag, failure::content_failure,
     },
-    images::{
-        repository::{Pushed, Removed, RemovedKind, Repositories, Summary, Sweep},
-        signed::SignedRepositories,
-    },
-    signatures::Verdict,
+    images::repository::{Pushed, Removed, RemovedKind, Repositories, Summary, Sweep},
 };
 
 /// Rows that are read at a time, and manifests that are removed at a time.
@@ -47,19 +43,12 @@ impl Instance {
         let of = name.clone();
         let contents = self.on_repositories(move |all| all.has(&of)?.then(|| inspect(all, &of)).transpose());
         let mut contents = contents.await?.ok_or_else(|| unknown(&name))?;
-        let Some(policies) = self.resolver().policies().of(name.as_str()) else { return Ok(contents) };
-        let (store, source) = (self.content().store().clone(), self.resolver().policies().clone());
-        let judge = move |all: &Repositories| {
-            let signed = SignedRepositories::new(all.clone(), source);
-            for manifest in &mut contents.manifest_list {
-                let Ok(digest) = manifest.digest.parse() else { continue };
-                if let Verdict::Withheld(why) = signed.verdict(&store, &policies, &name, &digest)? {
-                    manifest.withheld = Some(why.to_string());
-                }
-            }
-            Ok(contents)
-        };
-        self.on_repositories(judge).await
+        let digest = |manifest: &RepoManifest| Some((name.clone(), manifest.digest.parse().ok()?));
+        let withheld = self.withheld(contents.manifest_list.iter().filter_map(digest).collect()).await?;
+        for (manifest, why) in contents.manifest_list.iter_mut().zip(withheld) {
+            manifest.withheld = why;
+        }
+        Ok(contents)
     }
 
     async fn repo_rm(&self, what: &str) -> Result<RepoCollected, Failure> {

@@ -200,6 +200,7 @@ async fn a_bundle_does_not_bring_unsigned_content_past_the_policy() {
     let node = Policed::start(&["--share", "all", "--gateway"]);
     let said = node.ruled.node.command(&["bundle", "import", path]);
     assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.stderr.contains("team/app:1 is not served"), "{said:?}");
     let peer = reader(&node.ruled.node);
     for (tag, block) in [("1", b"an unsigned layer".as_slice()), ("2", &large[..1 << 20])] {
         let manifest = format!("/v2/team/app/manifests/{tag}");
