@@ -20,7 +20,7 @@ use crate::{
     signatures::Policies,
 };
 
-/// One who sends a request, under rules and policies as they were when it came.
+/// The sender of a request, under rules and policies as they were when it came.
 #[derive(Clone, Default)]
 pub struct Sender {
     /// The access rules; all may pull where there are none.

@@ -10,7 +10,7 @@ use crate::{
     signatures::{Verdict, Withheld},
 };
 
-/// One who reads from a registry.
+/// A client that reads from a registry.
 #[derive(Clone, Copy)]
 pub struct Reader<'a> {
     pub registry: &'a Registry,
@@ -20,7 +20,7 @@ pub struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Refuses what is unsigned to those who may not sign it. One who may push it may learn that it is here, and gets none of it:
+    /// Refuses what is unsigned to those who may not sign it. A client that may push it learns that it is here, and gets none of it:
     /// clients ask before they push.
     pub async fn check(&self, kind: &NameKind, asked: Asked<'_>) -> Result<(), ApiError> {
         let Self { registry, visitor, head } = self;

@@ -45,7 +45,7 @@ struct Image {
 
 /// Returns the digest that a simple signing payload names.
 pub fn payload_subject(payload: &[u8]) -> Option<Digest> {
-    let SimpleSigning { critical } = serde_json::from_slice(payload).ok()?;
+    let SimpleSigning { critical, .. } = serde_json::from_slice(payload).ok()?;
     TYPES.contains(&critical.kind.as_str()).then_some(critical.image.docker_manifest_digest)
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ocipfs_oci::{Algorithm, Digest, Hasher};
+use ocipfs_oci::{Algorithm, Hasher};
 use serde::Deserialize;
 
 use super::{

@@ -242,7 +242,7 @@ impl Store {
     }
 }
 
-/// What one who reads may see.
+/// What a reader may see.
 struct Sight<'a> {
     tree_is_open: bool,
     sees: &'a dyn Fn(&str) -> bool,
