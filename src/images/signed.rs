@@ -46,7 +46,7 @@ impl SignatureCheck for SignedRepositories {
         let Some(policies) = self.policies.of(repository) else { return Ok(true) };
         // Only names that were parsed have rows.
         let Ok(name) = repository.parse::<Name>() else { return Ok(false) };
-        Ok(self.verdict(store, &policies, &name, digest)?.is_passed())
+        Ok(self.verdict(store, &policies, &name, (digest, false))?.is_passed())
     }
 }
 
@@ -56,16 +56,16 @@ impl SignedRepositories {
         Self { repositories, policies }
     }
 
-    /// Decides about a manifest or a blob of a repository.
+    /// Decides about a manifest or a blob of a repository; `as_manifest` about what is asked for as a manifest, be it here or not.
     pub fn verdict(
         &self,
         store: &Store,
         policies: &Policies,
         name: &Name,
-        digest: &Digest,
+        (digest, as_manifest): (&Digest, bool),
     ) -> Result<Verdict, StoreError> {
         let now = content::now();
-        let is_manifest = self.repositories.manifest(name, digest)?.is_some();
+        let is_manifest = as_manifest || self.repositories.manifest(name, digest)?.is_some();
         if is_manifest && self.checked(store, policies, name, digest)?.is_some() {
             return Ok(Verdict::Passed);
         }

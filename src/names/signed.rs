@@ -20,8 +20,9 @@ use crate::{
     images::signed::SignedRepositories,
     signatures::{Policies, Signer, Verdict, Withheld, signed_by_tag},
 };
+use admitted::Admission;
 pub use admitted::Admitted;
-use evidence::Evidence;
+use evidence::{Evidence, Found};
 
 /// Tags whose images are looked at for one that references a blob.
 const MAX_TAGS: usize = 500;
@@ -44,6 +45,10 @@ impl Asked<'_> {
             Self::Blob(digest) => digest,
         }
     }
+
+    fn is_manifest(&self) -> bool {
+        matches!(self, Self::Manifest(_))
+    }
 }
 
 impl NameKind {
@@ -54,8 +59,10 @@ impl NameKind {
         let mut withheld = None;
         if let Self::Hosted { name } = self {
             let (of, by, digest) = (name.clone(), policies.clone(), asked.digest().clone());
-            let decide =
-                move |all: &SignedRepositories, store: &content::Store| all.verdict(store, &by, &of, &digest);
+            let as_manifest = asked.is_manifest();
+            let decide = move |all: &SignedRepositories, store: &content::Store| {
+                all.verdict(store, &by, &of, (&digest, as_manifest))
+            };
             match resolver.on_signed(decide).await? {
                 Verdict::Passed => return Ok(Verdict::Passed),
                 verdict => withheld = Some(verdict),
@@ -69,28 +76,40 @@ impl NameKind {
         }
         let evidence = Evidence::Name { kind: self, resolver };
         let found = match asked {
-            Asked::Manifest(document) => evidence.verdict(&policies, document).await?,
+            Asked::Manifest(document) => self.own_verdict(resolver, &policies, &evidence, document).await?,
             Asked::Blob(_) => policies.judge(name.as_str(), &[], content::now()),
         };
         if found.is_passed() {
-            if let Asked::Manifest(document) = asked {
-                resolver.admitted.insert(&policies, name, references(document));
-            }
             return Ok(found);
         }
-        let is_admitted = || resolver.admitted.has(&policies, name, asked.digest());
+        let is_admitted = || resolver.admitted.has(&policies, name, asked.digest(), asked.is_manifest());
         if !is_admitted() && resolver.admitted.may_walk(&policies, name) {
             self.walk(resolver, &policies, &evidence).await;
         }
-        match is_admitted() {
-            true => {
-                if let Asked::Manifest(document) = asked {
-                    resolver.admitted.insert(&policies, name, references(document));
-                }
-                Ok(Verdict::Passed)
-            }
-            false => Ok(withheld.unwrap_or(found)),
+        if !is_admitted() {
+            return Ok(withheld.unwrap_or(found));
         }
+        if let Asked::Manifest(document) = asked {
+            resolver.admitted.insert(&policies, name, references(document), Admission::Content);
+        }
+        Ok(Verdict::Passed)
+    }
+
+    /// Decides about a manifest by its own signatures, and takes note of what it references.
+    async fn own_verdict(
+        &self,
+        resolver: &Resolver,
+        policies: &Arc<Policies>,
+        evidence: &Evidence<'_>,
+        document: &Document,
+    ) -> Result<Verdict, Error> {
+        let admission = match evidence.found(policies, document).await? {
+            Found::Signature => Admission::Part,
+            Found::Judged(Verdict::Passed) => Admission::Content,
+            Found::Judged(withheld) => return Ok(withheld),
+        };
+        resolver.admitted.insert(policies, self.name(), references(document), admission);
+        Ok(Verdict::Passed)
     }
 
     /// Looks at what the tags of a name point at, and takes note of all that is signed of it: a client may ask for a blob
@@ -100,21 +119,21 @@ impl NameKind {
         let mut read = 0;
         for tag in tags {
             let Ok(top) = self.manifest(resolver, &Reference::Tag(tag)).await else { continue };
-            // A signature has no more than itself to admit.
-            let is_passed = evidence.verdict(policies, &top).await.is_ok_and(|verdict| verdict.is_passed());
-            let mut waiting = VecDeque::from_iter(is_passed.then_some(top));
-            while let Some(document) = waiting.pop_front() {
-                let all = references(&document);
-                resolver.admitted.insert(policies, self.name(), all.clone());
-                if !document.media_type.is_index() {
-                    continue;
-                }
-                for child in all {
+            let verdict = self.own_verdict(resolver, policies, evidence, &top).await;
+            let is_passed = verdict.is_ok_and(|verdict| verdict.is_passed());
+            // An index has no form of a signature, so it passed by one.
+            let is_index = |document: &Document| document.media_type.is_index();
+            let mut waiting = VecDeque::from_iter((is_passed && is_index(&top)).then_some(top));
+            while let Some(index) = waiting.pop_front() {
+                for child in references(&index) {
                     read += 1;
                     if read > MAX_DOCUMENTS {
                         return;
                     }
-                    waiting.extend(self.manifest(resolver, &Reference::Digest(child)).await.ok());
+                    let child = self.manifest(resolver, &Reference::Digest(child)).await;
+                    let Ok(child) = child else { continue };
+                    resolver.admitted.insert(policies, self.name(), references(&child), Admission::Content);
+                    waiting.extend(is_index(&child).then_some(child));
                 }
             }
         }
@@ -149,7 +168,7 @@ impl Resolver {
         let evidence = Evidence::Layout { image: &image, resolver: self, name };
         for tag in tags.into_iter().filter(|tag| signed_by_tag(tag).is_none()) {
             let document = image.manifest(&Reference::Tag(tag.clone())).await?;
-            if let Verdict::Withheld(why) = evidence.verdict(&policies, &document).await? {
+            if let Found::Judged(Verdict::Withheld(why)) = evidence.found(&policies, &document).await? {
                 return Ok(Some((tag.to_string(), why)));
             }
         }

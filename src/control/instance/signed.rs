@@ -20,7 +20,7 @@ impl Instance {
         let signed = SignedRepositories::new(self.resolver().repositories().clone(), source.clone());
         let judge = move |store: &Store| {
             let why = |(name, digest): &(Name, Digest)| match source.of(name.as_str()) {
-                Some(policies) => match signed.verdict(store, &policies, name, digest)? {
+                Some(policies) => match signed.verdict(store, &policies, name, (digest, true))? {
                     Verdict::Passed => Ok(None),
                     Verdict::Withheld(why) => Ok(Some(why.to_string())),
                 },

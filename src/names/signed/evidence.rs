@@ -19,16 +19,24 @@ pub enum Evidence<'a> {
     Layout { image: &'a IpfsImage<'a>, resolver: &'a Resolver, name: &'a Name },
 }
 
+/// What was found of a manifest.
+pub enum Found {
+    /// It is a signature itself.
+    Signature,
+    /// It is signed as the policies say, or not.
+    Judged(Verdict),
+}
+
 impl Evidence<'_> {
     /// Decides about a manifest, by its own signatures alone.
-    pub async fn verdict(&self, policies: &Arc<Policies>, document: &Document) -> Result<Verdict, Error> {
+    pub async fn found(&self, policies: &Arc<Policies>, document: &Document) -> Result<Found, Error> {
         if self.checked(policies, document).await?.is_some() {
-            return Ok(Verdict::Passed);
+            return Ok(Found::Signature);
         }
         let mut signers = self.local_signers(policies, &document.digest).await?;
         let mut failed = None;
         for candidate in self.candidates(&document.digest).await? {
-            match self.found(policies, candidate).await {
+            match self.signature(policies, candidate).await {
                 Ok(Some(checked)) if checked.subject == document.digest => signers.extend(&checked.signers),
                 Ok(_) => {}
                 // Others may be enough.
@@ -37,12 +45,12 @@ impl Evidence<'_> {
         }
         match (policies.judge(self.name().as_str(), &signers, content::now()), failed) {
             (Verdict::Withheld(_), Some(error)) => Err(error),
-            (verdict, _) => Ok(verdict),
+            (verdict, _) => Ok(Found::Judged(verdict)),
         }
     }
 
     /// Returns what the manifest of a digest signs, if it is a signature.
-    async fn found(&self, policies: &Policies, digest: Digest) -> Result<Option<Arc<Checked>>, Error> {
+    async fn signature(&self, policies: &Policies, digest: Digest) -> Result<Option<Arc<Checked>>, Error> {
         if let Some(found) = policies.found(&digest) {
             return Ok(found);
         }
