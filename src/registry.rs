@@ -242,7 +242,7 @@ async fn read(registry: &Registry, parts: &Parts) -> Result<Response, ApiError> 
     let query = Query::parse(parts.uri.query());
     let visitor = registry.access.admit(parts).await?;
     registry.access.check_read(&visitor, Credentials::of(parts), &endpoint)?;
-    let reader = Reader { registry, visitor: &visitor, head };
+    let reader = Reader { registry, visitor: &visitor, shown: Credentials::of(parts), head };
     let view = registry.access.view(&visitor, endpoint.name());
     let answer = view
         .clone()

@@ -2,7 +2,7 @@
 
 use super::{
     Registry,
-    auth::Visitor,
+    auth::{self, Credentials, Visitor},
     error::{ApiError, ResourceKind},
 };
 use crate::{
@@ -15,6 +15,8 @@ use crate::{
 pub struct Reader<'a> {
     pub registry: &'a Registry,
     pub visitor: &'a Visitor,
+    /// What it shows of itself.
+    pub shown: Credentials<'a>,
     /// Whether only the head of the answer is sent.
     pub head: bool,
 }
@@ -23,7 +25,7 @@ impl Reader<'_> {
     /// Refuses what is unsigned to those who may not sign it. A client that may push it learns that it is here, and gets none of it:
     /// clients ask before they push.
     pub async fn check(&self, kind: &NameKind, asked: Asked<'_>) -> Result<(), ApiError> {
-        let Self { registry, visitor, head } = self;
+        let Self { registry, visitor, shown, head } = self;
         let name = kind.name().as_str();
         if registry.resolver.policies().of(name).is_none() || registry.access.signs(visitor, name) {
             return Ok(());
@@ -38,6 +40,10 @@ impl Reader<'_> {
         };
         match verdict.map_err(|error| ApiError::names(error, resource))? {
             Verdict::Passed => Ok(()),
+            // A new token may be of a user who gets it.
+            Verdict::Withheld(_) if auth::is_wrong(visitor) => {
+                Err(registry.access.unauthorized(*shown, None))
+            }
             Verdict::Withheld(why) => Err(refusal(asked, &why)),
         }
     }
