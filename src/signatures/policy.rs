@@ -108,7 +108,6 @@ impl Policies {
                     policy: number + 1,
                     keys: missing.into_iter().map(|key| self.names[key].clone()).collect(),
                     require: policy.require,
-                    // A signature whose time is over is worth a word: the image was fine yesterday.
                     expired: policy
                         .keys
                         .iter()

@@ -116,7 +116,7 @@ fn a_signature_before_or_after_the_time_of_its_certificate_is_not_valid() {
     let policies = policies();
     let (_, manifest, layer) = made()[2];
     for now in [SIGNED_AT - DAY, SIGNED_AT + DAY, 0] {
-        assert_eq!(check(&policies, manifest, layer, now).unwrap().signers, [], "{now}");
+        assert!(check(&policies, manifest, layer, now).unwrap().signers.is_empty(), "{now}");
     }
 }
 
@@ -152,7 +152,7 @@ fn a_manifest_that_calls_itself_a_signature_and_is_none_is_not_taken_for_one() {
         (text(cosign).replace(r#""size":234"#, r#""size":99999999"#), payload),
         // A layer that is of something else.
         (text(cosign), &b"#!/bin/sh"[..]),
-        (text(cosign), include_bytes!("fixtures/image.json")),
+        (text(cosign), &include_bytes!("fixtures/image.json")[..]),
         (text(jws), payload),
         (text(cosign), envelope),
         // About another image than its layer.
