@@ -27,6 +27,8 @@ pub(super) struct Saved {
     pub(super) ends: u64,
     /// The sha256 of keys that were replaced, and that settings may still name.
     pub(super) earlier: Vec<String>,
+    /// Sequence number of the list that an invitation told of: older ones are not taken.
+    pub(super) least: u64,
 }
 
 /// Reads the file; without one, nothing is known.
@@ -44,6 +46,7 @@ pub(super) fn load(data_dir: &Path) -> io::Result<Saved> {
             (2, Value::Slice(rollover)) => saved.rollover = rollover.into(),
             (3, Value::Number(ends)) => saved.ends = ends,
             (4, Value::Slice(earlier)) => saved.earlier.push(hex::encode(earlier)),
+            (5, Value::Number(least)) => saved.least = least,
             _ => {}
         }
     }
@@ -58,7 +61,15 @@ pub(super) fn save(data_dir: &Path, saved: &Saved) -> io::Result<()> {
     put_number(&mut bytes, 3, saved.ends);
     let earlier = saved.earlier.iter().filter_map(|fingerprint| hex::decode(fingerprint).ok());
     earlier.for_each(|fingerprint| put_slice(&mut bytes, 4, &fingerprint));
+    put_number(&mut bytes, 5, saved.least);
     write_secret(&data_dir.join(FILE), &bytes)
+}
+
+/// Has a node whose directory is new take no admission list below this sequence number, which an invitation tells.
+pub fn expect_list(data_dir: &Path, least: u64) -> io::Result<()> {
+    let mut saved = load(data_dir)?;
+    saved.least = saved.least.max(least);
+    save(data_dir, &saved)
 }
 
 /// Returns whether one of two swarm keys has taken the place of the other, as far as a node directory knows. Both are given by
@@ -84,6 +95,7 @@ mod tests {
             rollover: vec![3; 100],
             ends: 5,
             earlier: vec!["ab".repeat(32), "cd".repeat(32)],
+            least: 6,
         };
         save(dir.path(), &saved).unwrap();
         assert_eq!(load(dir.path()).unwrap(), saved);
