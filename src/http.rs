@@ -14,6 +14,7 @@ pub mod metrics;
 pub(crate) mod origin;
 mod public_url;
 pub(crate) mod reloaded;
+mod source;
 pub(crate) mod tls;
 
 pub(crate) use drain::{DRAIN_TIMEOUT, MAX_DRAIN_BYTES, drain};

@@ -5,7 +5,6 @@ pub mod webhook;
 
 use std::time::SystemTime;
 
-use futures::future::BoxFuture;
 use serde::Serialize;
 
 use super::reloaded::Reload;
@@ -91,29 +90,24 @@ impl Events {
         self.audit.is_some() || self.webhooks.is_some()
     }
 
-    /// Writes an event and queues it for the webhooks; waits for none of them.
-    pub fn record(&self, event: &Event) {
-        if let Some(audit) = &self.audit {
-            audit.write(event);
-        }
+    /// Queues an event for the webhooks, and writes it; waits for none of them, and for a slow disk some seconds at most.
+    pub async fn record(&self, event: &Event) {
         if let Some(webhooks) = &self.webhooks {
             webhooks.queue(event);
         }
-    }
-
-    /// Opens the audit log again, and reads the secret of the webhooks again.
-    fn reopen(&self) {
         if let Some(audit) = &self.audit {
-            audit.reopen();
-        }
-        if let Some(webhooks) = &self.webhooks {
-            webhooks.reload();
+            audit.write(event).await;
         }
     }
-}
 
-impl Reload for Events {
-    fn reload(&self) -> BoxFuture<'_, ()> {
-        Box::pin(async { self.reopen() })
+    /// The audit log, if there is one.
+    pub fn audit(&self) -> Option<&Audit> {
+        self.audit.as_ref()
+    }
+
+    /// Returns what SIGHUP has opened or read again.
+    pub fn files(&self) -> Vec<Box<dyn Reload>> {
+        let audit = self.audit.iter().map(|audit| Box::new(audit.clone()) as Box<dyn Reload>);
+        audit.chain(self.webhooks.iter().filter_map(Webhooks::file)).collect()
     }
 }

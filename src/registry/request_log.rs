@@ -35,7 +35,7 @@ async fn answer(registry: Registry, request: Request, next: Next) -> Response {
     let response = next.run(request).await;
     if let Some(event) = event(&line, &response) {
         log_event(&line, &event);
-        registry.events.record(&event);
+        registry.events.record(&event).await;
     }
     line.when_sent(response)
 }
