@@ -36,6 +36,9 @@ pub struct Event {
     /// Who it says that it is; who it is, unless its login failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+    /// User whom the certificate of the connection names, if it is another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
     /// Address and port of the connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client: Option<String>,
@@ -62,6 +65,7 @@ impl Event {
             time,
             action,
             user: None,
+            certificate: None,
             client: None,
             forwarded_for: None,
             repository: None,

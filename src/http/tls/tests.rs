@@ -171,7 +171,7 @@ async fn a_pair_that_cannot_be_used_holds_up_no_other_at_the_start_and_at_a_relo
 }
 
 #[tokio::test]
-async fn an_expired_certificate_is_no_obstacle_at_the_start_and_replaces_no_other() {
+async fn an_expired_certificate_does_not_prevent_the_start_and_replaces_no_other() {
     let (authority, dir) = (Authority::new(), tempfile::tempdir().unwrap());
     let mut parameters = rcgen::CertificateParams::new(vec!["a.example".into()]).unwrap();
     parameters.not_after = rcgen::date_time_ymd(2001, 1, 1);
