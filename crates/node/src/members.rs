@@ -240,9 +240,7 @@ impl Members {
         let saved = tokio::task::spawn_blocking(move || members.save()).await;
         let saved = saved.map_err(std::io::Error::other).flatten();
         if let Err(error) = &saved {
-            let path = self.0.data_dir.join(FILE);
             tracing::warn!(
-                path = %path.display(),
                 retry_seconds = retry.as_secs(),
                 "cannot write the members of the swarm, which count until the node stops: {error}"
             );

@@ -33,10 +33,11 @@ pub(super) struct Saved {
 
 /// Reads the file; without one, nothing is known.
 pub(super) fn load(data_dir: &Path) -> io::Result<Saved> {
-    let mut bytes = match fs::read(data_dir.join(FILE)) {
+    let path = data_dir.join(FILE);
+    let mut bytes = match fs::read(&path) {
         Ok(bytes) => Bytes::from(bytes),
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Saved::default()),
-        Err(error) => return Err(error),
+        Err(error) => return Err(of_file(&path, error)),
     };
     let mut saved = Saved::default();
     let damaged = |_| io::Error::new(ErrorKind::InvalidData, "the file `members` is damaged; move it away");
@@ -62,7 +63,13 @@ pub(super) fn save(data_dir: &Path, saved: &Saved) -> io::Result<()> {
     let earlier = saved.earlier.iter().filter_map(|fingerprint| hex::decode(fingerprint).ok());
     earlier.for_each(|fingerprint| put_slice(&mut bytes, 4, &fingerprint));
     put_number(&mut bytes, 5, saved.least);
-    write_secret(&data_dir.join(FILE), &bytes)
+    let path = data_dir.join(FILE);
+    write_secret(&path, &bytes).map_err(|error| of_file(&path, error))
+}
+
+/// An error that names its file.
+fn of_file(path: &Path, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 /// Has a node whose directory is new take no admission list below this sequence number, which an invitation tells.
@@ -103,5 +110,11 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600, "it may have a key in it");
         fs::write(dir.path().join(FILE), [0xff; 3]).unwrap();
         assert!(load(dir.path()).unwrap_err().to_string().contains("move it away"));
+        fs::remove_file(dir.path().join(FILE)).unwrap();
+        fs::create_dir(dir.path().join(FILE)).unwrap();
+        for error in [load(dir.path()).unwrap_err(), save(dir.path(), &saved).unwrap_err()] {
+            assert!(error.to_string().contains(&dir.path().join(FILE).display().to_string()), "{error}");
+        }
+        assert!(!dir.path().join("members.new").exists(), "nothing is left that takes room");
     }
 }

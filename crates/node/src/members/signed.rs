@@ -38,7 +38,7 @@ pub enum Refused {
         known: u64,
     },
     /// It was signed by a version whose lists do not say for which swarm they are.
-    #[error("it is an admission list of ocipfs 0.1 or older; upgrade the node of the admin")]
+    #[error("it is an admission list of an older version of ocipfs; upgrade the node of the admin")]
     OldList,
     /// The admin signed it for another swarm.
     #[error("it is the admission list of another swarm, or of one key of it that this node never had")]
