@@ -82,11 +82,14 @@ fn write_settings(dir: &Path, config: &Path, settings: &str, list: Option<u64>) 
     expected.map_err(|e| {
         Failure::new(format!("cannot write the members of the swarm in {}: {e}", dir.display()))
     })?;
-    let written = fs::File::create_new(config).and_then(|mut file| {
-        file.write_all(settings.as_bytes())?;
-        file.sync_all()
-    });
-    written.map_err(|e| Failure::new(format!("cannot write {}: {e}", config.display())))
+    let failed = |e| Failure::new(format!("cannot write {}: {e}", config.display()));
+    let mut file = fs::File::create_new(config).map_err(failed)?;
+    let written = file.write_all(settings.as_bytes()).and_then(|()| file.sync_all());
+    if written.is_err() {
+        // A part of it would stand in the way, too.
+        let _ = fs::remove_file(config);
+    }
+    written.map_err(failed)
 }
 
 /// The file of settings: lines of TOML.

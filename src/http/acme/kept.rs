@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::Notify;
+use tokio::sync::{Mutex as AsyncMutex, Notify};
 use tokio_util::sync::CancellationToken;
 
 use super::{Error, files};
@@ -25,6 +25,8 @@ pub struct Kept(Arc<KeptInner>);
 #[derive(Default)]
 struct KeptInner {
     files: Mutex<BTreeMap<PathBuf, Arc<[u8]>>>,
+    /// Held while files are written, so that an older state of one never replaces a newer one.
+    writing: AsyncMutex<()>,
     added: Notify,
 }
 
@@ -67,6 +69,7 @@ impl Kept {
 
     /// Tries all files; returns an error if one is left.
     async fn write_all(&self) -> Result<(), Error> {
+        let _writing = self.0.writing.lock().await;
         let mut failed = Ok(());
         let all: Vec<_> =
             locked(&self.0.files).iter().map(|(path, bytes)| (path.clone(), bytes.clone())).collect();

@@ -66,17 +66,20 @@ impl Files {
     pub fn open(options: &Options) -> Result<Self, Error> {
         let (mut pairs, mut unusable) = (Vec::new(), Vec::new());
         for paths in &options.pairs {
-            let (first, why) = match Pair::read(&paths.0, &paths.1) {
+            let (first, failing) = match Pair::read(&paths.0, &paths.1) {
                 Ok(pair) => {
-                    if let Err(expired) = pair.certificate.check(&shown(&paths.0)) {
+                    let expired = pair.certificate.check(&shown(&paths.0)).err().map(|why| why.to_string());
+                    if let Some(expired) = &expired {
                         tracing::warn!("{expired}: clients refuse it");
                     }
-                    (Some(pair), None)
+                    (Some(pair), expired)
                 }
-                Err(why) => (None, Some(why)),
+                Err(why) => {
+                    let failing = why.to_string();
+                    unusable.push(why);
+                    (None, Some(failing))
+                }
             };
-            let failing = why.as_ref().map(ToString::to_string);
-            unusable.extend(why);
             let paths = vec![paths.0.clone(), paths.1.clone()];
             pairs.push(Reloaded::starting_with("the certificates", paths, first, failing, renewed));
         }
