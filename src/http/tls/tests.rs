@@ -232,7 +232,7 @@ async fn handshakes_that_a_client_does_not_finish_keep_no_other_source_out() {
     let mut config = ClientConfig::clone(client(&authority, None).config());
     config.alpn_protocols = vec![b"h2".to_vec()];
     let (mut held, mut accepting) = (Vec::new(), tokio::task::JoinSet::new());
-    for _ in 0..300 {
+    for _ in 0..270 {
         let mut stream = TcpStream::connect(address).await.unwrap();
         let name = ServerName::try_from("a.example").unwrap();
         let mut hello = Vec::new();
