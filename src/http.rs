@@ -17,6 +17,7 @@ pub(crate) mod oidc;
 pub(crate) mod origin;
 mod public_url;
 pub(crate) mod reloaded;
+mod source;
 pub(crate) mod tls;
 pub(crate) mod viewer;
 

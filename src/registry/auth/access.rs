@@ -125,6 +125,11 @@ impl Access {
         self.has_logins().then(|| self.logins.claimed_user(shown)).flatten()
     }
 
+    /// Returns the user whose password or token a request shows, whatever certificate its connection has.
+    pub(in crate::registry) fn claimed_by_header(&self, shown: Credentials<'_>) -> Option<String> {
+        self.has_logins().then(|| self.logins.claimed_by_header(shown)).flatten()
+    }
+
     /// Counts a request from its address.
     pub(in crate::registry) fn limit_address(&self, request: &Parts) -> Result<(), ApiError> {
         let Some(rules) = self.rules() else { return Ok(()) };
