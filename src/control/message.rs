@@ -6,6 +6,7 @@ mod image;
 mod layer;
 mod members;
 mod name;
+mod progress;
 mod repo;
 mod store;
 
@@ -19,6 +20,7 @@ pub use layer::{Added, AddedLayer, Inspected, LayerRequest, Source};
 pub use members::{MemberInfo, MembersReply, MembersRequest};
 pub(super) use name::{ConflictingWriter, FollowedRepository, ServedRoot};
 pub use name::{FollowedName, NameRequest, NameTarget, OwnName, Publication, Published};
+pub use progress::{Progress, Unit};
 pub use repo::{
     RemovedInfo, RepoCollected, RepoContents, RepoInfo, RepoManifest, RepoReply, RepoRequest, RepoTag,
 };
@@ -276,13 +278,8 @@ pub struct Status {
 pub enum Note {
     /// For people.
     Warning(String),
-    /// Bytes read, of so many where that is known.
-    Progress {
-        /// So far.
-        done: u64,
-        /// In all.
-        total: Option<u64>,
-    },
+    /// How far the operation is.
+    Progress(Progress),
 }
 
 /// Why a command failed and what to do.

@@ -7,10 +7,10 @@ mod requested;
 
 use ocipfs_node::{Cid, Node};
 
-use super::{Instance, Notes};
+use super::{Instance, Notes, meter::Meter};
 use crate::{
     control::{
-        BundleReply, BundleRequest, ExportedImage, Failure, ImportedBundle, Note, attachment::Attachment,
+        BundleReply, BundleRequest, ExportedImage, Failure, ImportedBundle, Unit, attachment::Attachment,
         failure::bundle_failure,
     },
     images::{
@@ -23,9 +23,6 @@ use crate::{
     names::NameKind,
 };
 use export::ExportRequest;
-
-/// Bytes between two notes of progress.
-const PROGRESS_STEP_BYTES: u64 = 4 << 20;
 
 impl Instance {
     pub(super) async fn bundle(
@@ -57,13 +54,9 @@ impl Instance {
             return Err(Failure::new("no bundle is attached to the request"));
         };
         let total = files.iter().map(|file| file.size).sum::<Option<u64>>();
-        let (mut told, progress_notes) = (0, notes.clone());
-        let progress = move |done| {
-            if done >= told + PROGRESS_STEP_BYTES {
-                told = done;
-                let _ = progress_notes.send(Note::Progress { done, total });
-            }
-        };
+        let meter = Meter::begin(&notes, "import", Unit::Bytes, total);
+        let told = meter.clone();
+        let progress = move |done| told.set(done);
         let repositories = self.resolver().repositories().clone();
         let (network, known) = (self.network_record(), repositories.clone());
         let node = self.content().node().clone();
@@ -75,6 +68,7 @@ impl Instance {
         };
         let imported = import::import(self.content(), &repositories, files, force, check, progress).await;
         let imported = imported.map_err(bundle_failure)?;
+        meter.finish();
         self.take_records(&imported.records, &notes).await?;
         Ok(self.imported_bundle(imported))
     }
