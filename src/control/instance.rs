@@ -257,3 +257,6 @@ impl Instance {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,7 +14,9 @@ use ocipfs_node::Reachability;
 use serde::{Deserialize, Serialize};
 
 pub(super) use attachment::{Answer, Ask, Attached, AttachedBundle, AttachedLayer, Envelope, Write};
-pub use bundle::{BundleReply, BundleRequest, Earlier, ExportedBundle, ImportedBundle, RequestedImage};
+pub use bundle::{
+    BundleReply, BundleRequest, Earlier, ExportedBundle, ImportedBundle, MAX_EXPANSION, RequestedImage,
+};
 pub use image::{ExportedImage, ImageInfo, ImageReply, ImageRequest, ImportOptions, InspectedImage};
 pub use layer::{Added, AddedLayer, Inspected, LayerRequest, Source};
 pub use members::{MemberInfo, MembersReply, MembersRequest};

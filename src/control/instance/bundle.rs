@@ -36,8 +36,9 @@ impl Instance {
                 let request = ExportRequest { images, dest, split, since, want };
                 Ok(BundleReply::Exported(self.bundle_export(request, attachment, notes).await?))
             }
-            BundleRequest::Import { force, other_swarm } => {
-                let imported = self.bundle_import(attachment, force, other_swarm, notes).await?;
+            BundleRequest::Import { force, other_swarm, max_expansion } => {
+                let options = import::Options { moves_tags: force, max_expansion };
+                let imported = self.bundle_import(attachment, options, other_swarm, notes).await?;
                 Ok(BundleReply::Imported(Box::new(imported)))
             }
         }
@@ -46,7 +47,7 @@ impl Instance {
     async fn bundle_import(
         &self,
         attachment: Attachment,
-        force: bool,
+        options: import::Options,
         other_swarm: bool,
         notes: Notes,
     ) -> Result<ImportedBundle, Failure> {
@@ -64,9 +65,9 @@ impl Instance {
             let theirs = bundle.manifest.network.as_str();
             check_network(bundle, &network, other_swarm || is_earlier(&node, theirs, &network))?;
             check_names(bundle)?;
-            if force { Ok(()) } else { check_tags(bundle, &known) }
+            if options.moves_tags { Ok(()) } else { check_tags(bundle, &known) }
         };
-        let imported = import::import(self.content(), &repositories, files, force, check, progress).await;
+        let imported = import::import(self.content(), &repositories, files, options, check, progress).await;
         let imported = imported.map_err(bundle_failure)?;
         meter.finish();
         self.take_records(&imported.records, &notes).await?;
