@@ -3,10 +3,10 @@
 use std::{collections::HashMap, io::Cursor};
 
 use bytes::Bytes;
-use ocipfs_oci::Digest;
+use ocipfs_oci::{Digest, Platform};
 use tokio::runtime::Handle;
 
-use super::{Instance, Notes, reference::ImageRef};
+use super::{Instance, Notes, export::tree_failure, reference::ImageRef};
 use crate::{
     content::{self, BlockingReader, Content, Stored},
     control::{Attachment, Failure, ImageInfo, Note, failure::content_failure},
@@ -25,13 +25,15 @@ const HEAD_BYTES: u64 = 512;
 impl Instance {
     pub(super) async fn image_convert(
         &self,
-        reference: &str,
+        (reference, platforms): (&str, &[Platform]),
         options: import::Options,
         registry: Option<String>,
         notes: Notes,
     ) -> Result<Vec<ImageInfo>, Failure> {
         let image_ref = self.image_ref(reference)?;
-        let (kind, tree) = self.image_tree(&image_ref, TreeOptions::default()).await?;
+        let wanted = TreeOptions { referrers: false, platforms };
+        let (kind, mut tree) = self.image_tree(&image_ref, wanted).await?;
+        tree.reduce(platforms).map_err(tree_failure)?;
         tree.warnings.iter().for_each(|text| drop(notes.send(Note::Warning(text.clone()))));
         let stored = StoredImage::new(self, kind, &image_ref, tree)?;
         let source = Attachment::Archive(ArchiveSource::Folder(Box::new(stored)));

@@ -34,10 +34,10 @@ impl Instance {
                 let images = self.import_from(attachment, options, registry, notes, import_failure);
                 ImageReply::Imported { images: images.await? }
             }
-            ImageRequest::Convert { reference, options } => {
+            ImageRequest::Convert { reference, platforms, options } => {
                 let registry = options.registry.clone();
                 let options = self.import_options(options)?;
-                let images = self.image_convert(&reference, options, registry, notes);
+                let images = self.image_convert((&reference, &platforms), options, registry, notes);
                 ImageReply::Imported { images: images.await? }
             }
             ImageRequest::Export { references, dest, format, referrers } => {
