@@ -74,7 +74,7 @@ pub use reader::Reader;
 pub use share::{SharePolicy, Shared};
 pub use stat::{DagEntry, EntryKind, Found, Stat};
 #[cfg(test)]
-pub use store::counting::counting;
+pub use store::counting::{counting, counting_reads};
 pub use store::index::{
     GcRoot, ImportedImage, PinInfo, RetainedCounts, is_retained, release_root, retain_root,
 };
