@@ -9,6 +9,7 @@ mod name;
 mod progress;
 mod repo;
 mod store;
+mod token;
 
 use ocipfs_node::Reachability;
 use serde::{Deserialize, Serialize};
@@ -27,6 +28,7 @@ pub use repo::{
     RemovedInfo, RepoCollected, RepoContents, RepoInfo, RepoManifest, RepoReply, RepoRequest, RepoTag,
 };
 pub use store::{Collected, DamageInfo, Dropped, Pin, Room, StoreReply, StoreRequest, Stored, Verified};
+pub use token::{CreatedToken, TokenReply, TokenRequest};
 
 /// Request of a command.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -64,6 +66,8 @@ pub enum Request {
     Repo(RepoRequest),
     /// Request about the store.
     Store(StoreRequest),
+    /// Request about tokens.
+    Token(TokenRequest),
     /// How the node is.
     Status,
 }
@@ -133,6 +137,8 @@ pub enum Reply {
     Repo(RepoReply),
     /// To `Store`.
     Store(StoreReply),
+    /// To `Token`.
+    Token(TokenReply),
     /// To `Follow` and `Unfollow`.
     Followed {
         /// The name.
