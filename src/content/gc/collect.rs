@@ -126,7 +126,7 @@ impl GarbageCollector {
         let Marked { marks, counted } =
             self.mark_all_with(store, &mut |visited| progress(CollectStep::Marked(visited)))?;
         let (mut done, total) = (counted.loose, counted.loose + counted.unreferenced);
-        let mut told = |more| {
+        let mut told = |more: u64| {
             done += more;
             if !dry {
                 progress(CollectStep::Deleted { done, total });

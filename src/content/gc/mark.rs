@@ -1,6 +1,6 @@
 //! The mark phase: what is stored and why, in one snapshot of the index.
 
-use std::{collections::HashSet, sync::atomic::Ordering, time::Instant};
+use std::{cell::RefCell, collections::HashSet, sync::atomic::Ordering, time::Instant};
 
 use ocipfs_node::Cid;
 use redb::ReadTransaction;
@@ -105,7 +105,9 @@ impl GarbageCollector {
         let downloading = self.downloads.roots();
         let live = store.live();
         let live_roots: HashSet<Cid> = live.iter().map(|(_, file)| file.root).collect();
+        let progress = RefCell::new(progress);
         let mut marked = store.database().read(|read| {
+            let progress = &mut **progress.borrow_mut();
             let mut counted = MarkTotals { releases: releases(read)?, ..MarkTotals::default() };
             let marks = Marks::fill(store, |marking| {
                 mark(read, marking, &downloading, progress)?;

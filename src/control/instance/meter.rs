@@ -38,14 +38,6 @@ impl Meter {
         self.tell(|phase| phase.set(done, Instant::now()));
     }
 
-    /// Tells that so much is done, of a total that may have changed.
-    pub fn set_of(&self, done: u64, total: u64) {
-        self.tell(|phase| {
-            phase.progress.total = Some(total);
-            phase.set(done, Instant::now())
-        });
-    }
-
     /// Tells that so much more is done.
     pub fn add(&self, more: u64) {
         self.tell(|phase| phase.set(phase.progress.done.saturating_add(more), Instant::now()));
