@@ -357,7 +357,7 @@ fn reads_of_a_count(repositories: u32) -> u64 {
     let all = Repositories::new(database);
     all.fill(repositories).unwrap();
     let before = reads.load(Ordering::Relaxed);
-    assert_eq!(all.count().unwrap(), repositories.into());
+    assert_eq!(all.count().unwrap(), u64::from(repositories));
     reads.load(Ordering::Relaxed) - before
 }
 
