@@ -187,8 +187,9 @@ impl Content {
                 return Ok(file);
             }
             match purpose {
-                Purpose::Keep if gc.admits_kept(store)? => Ok(file),
-                Purpose::Keep => Err(store.quota()),
+                Purpose::Keep if !gc.admits_kept(store)? => Err(store.quota()),
+                // A small DAG may have one block in many places: what it claims would fill the disk before it fails.
+                Purpose::Keep => store.check_claim(size.saturating_sub(file.written())).map(|()| file),
                 Purpose::Read | Purpose::Cache if gc.admits(store)? => {
                     file.cache();
                     Ok(file)

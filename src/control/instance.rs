@@ -7,6 +7,7 @@ mod image;
 mod layer;
 mod lock;
 mod members;
+mod meter;
 mod name;
 mod network;
 mod readers;
@@ -274,3 +275,6 @@ impl Instance {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

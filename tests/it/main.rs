@@ -45,6 +45,7 @@ mod packages;
 mod peering;
 mod platforms;
 mod private;
+mod progress;
 mod pulling;
 mod push;
 mod readers;
@@ -96,6 +97,7 @@ fn main() {
         peering::trials(),
         platforms::trials(),
         private::trials(),
+        progress::trials(),
         pulling::trials(),
         push::trials(),
         readers::trials(),
