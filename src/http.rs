@@ -12,6 +12,7 @@ pub(crate) mod listener;
 mod lock;
 pub mod metrics;
 pub(crate) mod origin;
+pub(crate) mod page_visitor;
 mod public_url;
 pub(crate) mod reloaded;
 pub(crate) mod tls;

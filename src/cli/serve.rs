@@ -116,7 +116,8 @@ async fn run_in(
     // The webhooks end when nothing can send them events any more.
     drop(security);
     let (metrics, closing) = (operations.http(), operations.closing());
-    let options = registry::Options { access, gateway: settings.gateway(), metrics, closing, events, tls };
+    let (gateway, page) = (settings.gateway(), operations.page(instance));
+    let options = registry::Options { access, gateway, page, metrics, closing, events, tls };
     let registry =
         tokio::spawn(registry::serve(listener, instance.resolver().clone(), options, stop.clone()));
     let rpc = rpc.map(|rpc| rpc.serve(instance, settings, stop.clone())).transpose()?;

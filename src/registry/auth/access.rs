@@ -76,7 +76,7 @@ impl Access {
     }
 
     /// The users and their tokens, if there are users.
-    pub(super) fn users(&self) -> Option<&(Users, Tokens)> {
+    pub(in crate::registry) fn users(&self) -> Option<&(Users, Tokens)> {
         self.users.as_ref()
     }
 
@@ -139,6 +139,27 @@ impl Access {
             Pull::Users => self.admit_user(shown, None).await,
             Pull::Everybody => Ok(()),
         }
+    }
+
+    /// Returns the user that a request shows, by a certificate, a password or a token.
+    pub(in crate::registry) async fn visiting_user(
+        &self,
+        request: &Parts,
+    ) -> Result<Option<String>, ApiError> {
+        let shown = Credentials::of(request);
+        if let Some(user) = shown.certificate_user() {
+            return Ok(Some(user.into()));
+        }
+        let Some((users, tokens)) = &self.users else { return Ok(None) };
+        Ok(match holder(users, tokens, shown).await? {
+            Some(Holder::User(login)) => Some(login.user().into()),
+            Some(Holder::Anonymous) | None => None,
+        })
+    }
+
+    /// Whether clients may pull without a login.
+    pub(in crate::registry) fn everybody_pulls(&self) -> bool {
+        self.pull == Pull::Everybody || !self.has_users()
     }
 
     /// Which caches may keep what is pulled.
