@@ -19,6 +19,7 @@ mod settings;
 mod status;
 mod store;
 mod swarm;
+mod token;
 
 use std::{
     io::{Write, stdout},
@@ -98,6 +99,8 @@ enum Command {
     Repo(repo::Repo),
     #[command(subcommand)]
     Store(store::Store),
+    #[command(subcommand)]
+    Token(token::Token),
     Status(status::Status),
     Completions(completions::Completions),
     Man(completions::Man),
@@ -185,6 +188,7 @@ async fn dispatch(cli: Cli) -> Result<(), Exit> {
         Command::Join(join) => join::run(&global, &join),
         Command::Repo(repo) => repo::run(&global, repo).await,
         Command::Store(store) => store::run(&global, store).await,
+        Command::Token(token) => token::run(&global, token).await,
         Command::Status(_) => status::run(&global).await,
         Command::Completions(completions) => completions::completions(completions),
         Command::Man(man) => completions::man(man),

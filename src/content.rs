@@ -80,8 +80,8 @@ pub use store::index::{
     GcRoot, ImportedImage, PinInfo, RetainedCounts, is_retained, release_root, retain_root,
 };
 pub use store::{
-    Database, Error as StoreError, GcGuard, Origin, ReadSeek, Store, StoreStat, Stored, TreeVersion,
-    add_tree, is_stored, share_added_again, share_again, whole_cid,
+    Database, Error as StoreError, GcGuard, Origin, ReadSeek, Readers, Store, StoreStat, Stored, TreeVersion,
+    View, Viewer, add_tree, is_stored, share_added_again, share_again, whole_cid,
 };
 pub use tree_blocks::TreePaths;
 pub use uploads::{Error as UploadError, Upload, UploadInFlight, UploadUsage, Uploads, now};
@@ -270,10 +270,15 @@ impl Content {
         Ok(self.stored_blob(digest).await?.is_some())
     }
 
-    /// A stored blob whose file is there, by any of its digests. Under a guard it is not collected.
+    /// A stored blob whose file is there, by any of its digests, if the viewer of the task may read it. Under a guard it is
+    /// not collected.
     pub async fn stored_blob(&self, digest: &Digest) -> Result<Option<Stored>, Error> {
         let digest = digest.clone();
-        Ok(self.0.store.run(move |store| store.present_guarded(&digest)).await?)
+        let find = move |store: &Store| match store.is_visible_blob(&digest)? {
+            true => store.present_guarded(&digest),
+            false => Ok(None),
+        };
+        Ok(self.0.store.run(find).await?)
     }
 
     /// Remembers that a blob does not match its digest.

@@ -17,10 +17,11 @@ pub use failure::{bundle_failure, import_failure, layer_file_failure};
 pub use instance::{Instance, Naming, Network, Options};
 pub use invitation::Invitation;
 pub use message::{
-    Added, AddedLayer, BundleReply, BundleRequest, Collected, DamageInfo, Dropped, Earlier, ExportedBundle,
-    ExportedImage, Failure, FollowedName, Identity, ImageInfo, ImageReply, ImageRequest, ImportOptions,
-    ImportedBundle, Inspected, InspectedImage, Invited, LayerRequest, MemberInfo, MembersReply,
-    MembersRequest, NameRequest, NameTarget, Note, OwnName, PeerInfo, Pin, Publication, Published,
-    RemovedInfo, Reply, RepoCollected, RepoContents, RepoInfo, RepoManifest, RepoReply, RepoRequest, RepoTag,
-    Request, RequestedImage, Room, Source, Status, StoreReply, StoreRequest, Stored, Verified,
+    Added, AddedLayer, BundleReply, BundleRequest, Collected, CreatedToken, DamageInfo, Dropped, Earlier,
+    ExportedBundle, ExportedImage, Failure, FollowedName, Identity, ImageInfo, ImageReply, ImageRequest,
+    ImportOptions, ImportedBundle, Inspected, InspectedImage, Invited, LayerRequest, MemberInfo,
+    MembersReply, MembersRequest, NameRequest, NameTarget, Note, OwnName, PeerInfo, Pin, Publication,
+    Published, RemovedInfo, Reply, RepoCollected, RepoContents, RepoInfo, RepoManifest, RepoReply,
+    RepoRequest, RepoTag, Request, RequestedImage, Room, Source, Status, StoreReply, StoreRequest, Stored,
+    TokenReply, TokenRequest, Verified,
 };

@@ -14,12 +14,14 @@
 //! names      what a repository name and a reference mean
 //! images     manifests, layers, synthesised images
 //! content    blobs as UnixFS: stat, open, put
+//! access     who may do what: rules, and nothing else
 //! node       (crate) the swarm: blocks, peers, finding, announcing
 //! oci        (crate) names, digests, ranges, descriptors: parsed once, then trusted
 //! ```
 
 #![warn(missing_docs)]
 
+pub mod access;
 pub mod admin;
 pub mod allocator;
 pub mod cli;

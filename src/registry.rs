@@ -7,12 +7,14 @@ mod catalog;
 mod documents;
 mod endpoint;
 mod error;
+mod immutable;
 mod manifests;
 mod multipart;
 mod page;
 mod query;
 mod referrers;
 mod request_log;
+mod signature;
 mod signed;
 mod tags;
 mod uploads;
@@ -28,13 +30,14 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{any, get},
 };
-use ocipfs_oci::Digest;
+use ocipfs_oci::{Digest, Name};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower_http::trace::{DefaultOnResponse, TraceLayer};
 use tracing::Level;
 
 use crate::{
+    content::View,
     gateway,
     http::{
         closing::{Closing, say_close},
@@ -44,13 +47,14 @@ use crate::{
         metrics::{HttpMetrics, measure},
         origin::RegistryPlace,
         tls::Tls,
+        viewer::viewed,
     },
     names::{
         NameKind, Resolver,
         push::{self, Pushes},
     },
 };
-use auth::{Credentials, is_read};
+use auth::{Credentials, Visitor, is_read};
 use documents::ResponseBudget;
 use endpoint::Endpoint;
 use error::ApiError;
@@ -75,6 +79,14 @@ impl FromRef<Registry> for Access {
     }
 }
 
+/// A repository that a client changes.
+#[derive(Clone, Copy)]
+struct Target<'a> {
+    registry: &'a Registry,
+    visitor: &'a Visitor,
+    name: &'a Name,
+}
+
 /// What clients may do.
 #[derive(Clone, Default)]
 pub struct Options {
@@ -96,7 +108,7 @@ pub struct Options {
 
 /// Why no client may push to a registry that listens at this address; none where some may.
 pub fn read_only(access: &Access, address: SocketAddr) -> Option<String> {
-    if access.has_users() {
+    if access.has_users() || access.has_rules() {
         return None;
     }
     RegistryPlace::new(address, access.public_url().cloned()).never_local().map(|remote| remote.to_string())
@@ -150,10 +162,21 @@ fn gateway_routes(registry: &Registry) -> Router<Registry> {
 
 async fn admit_to_gateway(State(registry): State<Registry>, request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
-    match registry.access.check_pull(Credentials::of(&parts)).await {
-        Ok(()) => next.run(Request::from_parts(parts, body)).await,
+    match pull_from_gateway(&registry, &parts).await {
+        Ok(view) => {
+            let answer = view.clone().scope(next.run(Request::from_parts(parts, body))).await;
+            viewed(&view, answer)
+        }
         Err(refusal) => refusal.into_response(),
     }
+}
+
+/// Lets those pass that may pull the repository of the same name: `ipfs/<cid>`.
+async fn pull_from_gateway(registry: &Registry, request: &Parts) -> Result<View, ApiError> {
+    let visitor = registry.access.admit(request).await?;
+    let name = request.uri.path().trim_matches('/');
+    registry.access.check_pull(&visitor, Credentials::of(request), name)?;
+    Ok(registry.access.view(&visitor))
 }
 
 /// Returns the `Warning` header of a stale answer (RFC 9111, section 5.5; RFC 7234).
@@ -167,7 +190,7 @@ async fn version(State(registry): State<Registry>, request: Request) -> Result<i
     if !is_read(&parts.method) {
         return Err(ApiError::method(&parts.method, "GET, HEAD"));
     }
-    registry.access.greet(Credentials::of(&parts)).await?;
+    registry.access.greet(&parts).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], "{}"))
 }
 
@@ -220,43 +243,58 @@ async fn read(registry: &Registry, parts: &Parts) -> Result<Response, ApiError> 
     let endpoint = Endpoint::parse(&path).ok_or_else(ApiError::no_endpoint)?;
     let (head, headers) = (parts.method == Method::HEAD, &parts.headers);
     let query = Query::parse(parts.uri.query());
-    registry.access.check_read(Credentials::of(parts), &endpoint).await?;
-    let answer = match endpoint {
-        Endpoint::Manifest { name, reference } => manifests::get(registry, name, reference, headers).await,
-        Endpoint::Blob { name, digest } if head => blobs::head(registry, name, digest, headers).await,
-        Endpoint::Blob { name, digest } => blobs::get(registry, name, digest, headers).await,
-        Endpoint::Tags { name } => tags::list(registry, name, &query).await,
-        Endpoint::Referrers { name, digest } => referrers::list(registry, name, digest, &query).await,
-        Endpoint::Catalog => catalog::list(registry, &query).await,
-        Endpoint::Upload { name, id } => uploads::status(registry, &push::parse_target(name)?, id).await,
-        Endpoint::Uploads { .. } => Err(ApiError::method(&parts.method, endpoint.methods())),
-    };
-    answer.map_err(|error| if head { error.without_body() } else { error })
+    let visitor = registry.access.admit(parts).await?;
+    registry.access.check_read(&visitor, Credentials::of(parts), &endpoint)?;
+    let view = registry.access.view(&visitor);
+    let answer = view
+        .clone()
+        .scope(async {
+            match endpoint {
+                Endpoint::Manifest { name, reference } => {
+                    manifests::get(registry, name, reference, headers).await
+                }
+                Endpoint::Blob { name, digest } if head => blobs::head(registry, name, digest, headers).await,
+                Endpoint::Blob { name, digest } => blobs::get(registry, name, digest, headers).await,
+                Endpoint::Tags { name } => tags::list(registry, name, &query).await,
+                Endpoint::Referrers { name, digest } => referrers::list(registry, name, digest, &query).await,
+                Endpoint::Catalog => catalog::list(registry, &visitor, Credentials::of(parts), &query).await,
+                Endpoint::Upload { name, id } => {
+                    uploads::status(registry, &push::parse_target(name)?, id).await
+                }
+                Endpoint::Uploads { .. } => Err(ApiError::method(&parts.method, endpoint.methods())),
+            }
+        })
+        .await;
+    let answer = answer.map_err(|error| if head { error.without_body() } else { error });
+    answer.map(|answer| viewed(&view, answer))
 }
 
 async fn write(registry: &Registry, parts: &Parts, body: &mut BodyDataStream) -> Result<Response, ApiError> {
     let path = endpoint::decode(parts.uri.path()).unwrap_or_default();
     let endpoint = Endpoint::parse(&path);
-    registry.access.check_write(&registry.place, parts, endpoint.as_ref()).await?;
+    let visitor = registry.access.admit(parts).await?;
+    registry.access.check_write(&visitor, &registry.place, parts, endpoint.as_ref())?;
     let endpoint = endpoint.ok_or_else(ApiError::no_endpoint)?;
     let not_taken = || ApiError::method(&parts.method, endpoint.methods());
     let name = push::parse_target(endpoint.name().ok_or_else(not_taken)?)?;
     let query = Query::parse(parts.uri.query());
-    let headers = &parts.headers;
-    match (endpoint, parts.method.as_str()) {
-        (Endpoint::Manifest { reference, .. }, "PUT") => {
-            manifests::put(registry, &name, reference, &query, headers, body).await
+    let (headers, target) = (&parts.headers, Target { registry, visitor: &visitor, name: &name });
+    let answer = async {
+        match (endpoint, parts.method.as_str()) {
+            (Endpoint::Manifest { reference, .. }, "PUT") => {
+                manifests::put(&target, reference, &query, headers, body).await
+            }
+            (Endpoint::Manifest { reference, .. }, "DELETE") => manifests::delete(&target, reference).await,
+            (Endpoint::Blob { digest, .. }, "DELETE") => blobs::delete(&target, digest).await,
+            (Endpoint::Uploads { .. }, "POST") => uploads::begin(&target, &query, body).await,
+            (Endpoint::Upload { id, .. }, "PATCH") => uploads::part(registry, &name, id, headers, body).await,
+            (Endpoint::Upload { id, .. }, "PUT") => {
+                uploads::end(registry, &name, id, &query, headers, body).await
+            }
+            (Endpoint::Upload { id, .. }, "DELETE") => uploads::cancel(registry, &name, id).await,
+            _ => Err(not_taken()),
         }
-        (Endpoint::Manifest { reference, .. }, "DELETE") => {
-            manifests::delete(registry, &name, reference).await
-        }
-        (Endpoint::Blob { digest, .. }, "DELETE") => blobs::delete(registry, &name, digest).await,
-        (Endpoint::Uploads { .. }, "POST") => uploads::begin(registry, &name, &query, body).await,
-        (Endpoint::Upload { id, .. }, "PATCH") => uploads::part(registry, &name, id, headers, body).await,
-        (Endpoint::Upload { id, .. }, "PUT") => {
-            uploads::end(registry, &name, id, &query, headers, body).await
-        }
-        (Endpoint::Upload { id, .. }, "DELETE") => uploads::cancel(registry, &name, id).await,
-        _ => Err(not_taken()),
-    }
+    };
+    // What the client may not pull is not there to be mounted.
+    registry.access.view(&visitor).scope(answer).await
 }

@@ -56,7 +56,7 @@ use tracing::Level;
 use crate::{
     content::Content,
     http::{
-        Users,
+        AccessRules, Users,
         listener::{self, Limits},
         origin::RegistryPlace,
     },
@@ -78,6 +78,8 @@ pub struct Options {
     pub resolver: Resolver,
     /// What publishes the pushed repositories: its name is not for clients.
     pub publisher: Publisher,
+    /// The access rules: what the repositories of others hold is not there for a user who may not pull from them.
+    pub rules: Option<AccessRules>,
     /// The users, where not every client that connects may do everything.
     pub users: Option<Users>,
     /// The clients that may do something by a secret, beside the users.

@@ -68,6 +68,7 @@ pub async fn run(global: &Global, serve: Serve) -> Result<(), Exit> {
         Network::of(swarm).check(&options.data_dir, serve.change_network).map_err(Exit::Usage)?;
     }
     let (access, tls) = (settings.access()?, security::tls(&settings)?);
+    options.access_rules = access.access_rules().cloned();
     raise_open_files();
     let listener = TcpListener::bind(address).await.map_err(|e| {
         Failure::new(format!("cannot listen on {address} for the registry: {e}"))
@@ -116,6 +117,7 @@ async fn run_in(
     // The webhooks end when nothing can send them events any more.
     drop(security);
     let (metrics, closing) = (operations.http(), operations.closing());
+    let access = access.with_tokens(instance.tokens().clone());
     let (gateway, page) = (settings.gateway(), operations.page(instance));
     let options = registry::Options { access, gateway, page, metrics, closing, events, tls };
     let registry =

@@ -1,5 +1,6 @@
 //! What `serve` can be told, by the same names as flags, in the environment and in the file.
 
+mod access;
 mod environment;
 mod events;
 mod file;
@@ -15,6 +16,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser};
 use ocipfs_node::{HttpEndpoint, Multiaddr};
 use serde::Deserialize;
 
+use access::AccessSettings;
 pub use environment::{check as check_environment, without_empty};
 use events::EventSettings;
 pub use options::loopback;
@@ -28,12 +30,12 @@ use super::{Exit, Global};
 use crate::{
     content::{Profile, SharePolicy},
     control::Failure,
-    http::{PublicUrl, Users, acme, tls},
+    http::{acme, tls},
     http_client::routers::RouterUrl,
     images::repository::Rule,
     memory::Memory,
     names::Prefetch,
-    registry::{Access, Pull},
+    registry::Access,
 };
 
 /// Longer than a probe each second takes to fail.
@@ -130,18 +132,12 @@ pub struct Settings {
     #[arg(long, value_name = "PATTERN=TAGS[,TIME]", env = "OCIPFS_RETENTION", value_delimiter = ';', num_args = 1..)]
     #[serde(default, deserialize_with = "list::deserialize")]
     retention: Option<Vec<Rule>>,
-    /// File of the users who may push, with bcrypt hashes as `htpasswd -B` writes them; reloaded on SIGHUP and on change [default: none; only clients on this machine may push, through a loopback address]
-    #[arg(long, value_name = "FILE", env = "OCIPFS_HTPASSWD")]
-    htpasswd: Option<PathBuf>,
-    /// URL at which clients reach the registry through a proxy, such as https://registry.example; pushes then require --htpasswd [default: as the Host header says]
-    #[arg(long, value_name = "URL", env = "OCIPFS_PUBLIC_URL")]
-    public_url: Option<PublicUrl>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    access: AccessSettings,
     #[command(flatten)]
     #[serde(flatten)]
     tls: TlsSettings,
-    /// Who may pull: `everybody`, or only the `users` of --htpasswd [default: everybody]
-    #[arg(long, value_name = "users|everybody", env = "OCIPFS_PULL")]
-    pull: Option<Pull>,
     /// Serve stored content that peers may get as blocks and CARs on the registry's address, below /ipfs/ (trustless gateway) [default: false]
     #[arg(long, env = "OCIPFS_GATEWAY", num_args = 0..=1, default_missing_value = "true", value_name = "true|false")]
     gateway: Option<bool>,
@@ -265,10 +261,8 @@ impl Settings {
             upload_grace: self.upload_grace.or(file.upload_grace),
             keep_untagged: self.keep_untagged.or(file.keep_untagged),
             retention: self.retention.or(file.retention),
-            htpasswd: self.htpasswd.or(file.htpasswd),
-            public_url: self.public_url.or(file.public_url),
+            access: self.access.or(file.access),
             tls: self.tls.or(file.tls),
-            pull: self.pull.or(file.pull),
             gateway: self.gateway.or(file.gateway),
             page: self.page.or(file.page),
             share: self.share.or(file.share),
@@ -353,22 +347,12 @@ impl Settings {
 
     /// Who may push and pull.
     pub fn access(&self) -> Result<Access, Exit> {
-        let hint = "`htpasswd -B -c FILE NAME` makes such a file";
-        let read = |path: &PathBuf| Users::read(path).map_err(|e| usage(e, hint));
-        let (users, pull) = (self.htpasswd.as_ref().map(read).transpose()?, self.pull.unwrap_or_default());
-        if pull == Pull::Users && users.is_none() && !self.tls.has_client_ca() {
-            return Err(usage(
-                "--pull users needs a file of users",
-                "name it with --htpasswd FILE, or the authorities of client certificates with --client-ca FILE",
-            ));
-        }
-        let access = Access::new(users, pull, self.public_url.clone());
-        Ok(if self.tls.has_client_ca() { access.with_certificates() } else { access })
+        self.access.access(self.tls.has_client_ca())
     }
 
     /// The files of TLS, if the registry speaks HTTPS.
     pub fn tls(&self) -> Result<Option<tls::Options>, Exit> {
-        self.tls.options(self.htpasswd.is_some())
+        self.tls.options(self.access.has_users())
     }
 
     /// The ACME server, if certificates come from one.

@@ -13,7 +13,9 @@ impl Content {
         }
         let cid = *cid;
         self.0.store.guard_cid(&cid);
-        Ok(self.0.store.run(move |store| store.get_verified(&cid)).await?)
+        let get =
+            move |store: &Store| if store.is_visible(&cid)? { store.get_verified(&cid) } else { Ok(None) };
+        Ok(self.0.store.run(get).await?)
     }
 
     /// Stores blocks that came on the way to a file, in parallel with the rest of the work.
@@ -77,8 +79,7 @@ impl Content {
 
     /// Whether a block is here.
     pub async fn is_here(&self, cid: &Cid) -> Result<bool, Error> {
-        let cid = *cid;
-        Ok(self.0.store.run(move |store| store.size(&cid)).await?.is_some())
+        Ok(self.block_size(*cid).await?.is_some())
     }
 
     /// Keeps the blocks of a document.

@@ -7,7 +7,7 @@ use ocipfs_node::{Block, Cid, FetchError};
 use ocipfs_unixfs::{Child, DagNode, Fields, Link, symlink_target};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-use super::{CidPath, Content, Error, Store, StoreError, fetch::DagFetcher};
+use super::{CidPath, Content, Error, Store, StoreError, View, fetch::DagFetcher};
 
 /// Blocks that wait to be read on.
 const QUEUE_LENGTH: usize = 2;
@@ -48,9 +48,9 @@ impl Content {
     /// Reads the blocks of DAGs that are here: each once, a parent before its children, in the order of the links.
     pub fn stored_dag(&self, roots: Vec<Cid>, extent: Extent) -> Receiver<Result<DagBlock, Error>> {
         let (sender, blocks) = channel(QUEUE_LENGTH);
-        let store = self.store().clone();
+        let (store, view) = (self.store().clone(), View::current());
         tokio::task::spawn_blocking(move || {
-            if let Err(error) = walk(&store, roots, extent, &sender) {
+            if let Err(error) = view.enter(|| walk(&store, roots, extent, &sender)) {
                 let _ = sender.blocking_send(Err(error));
             }
         });
@@ -82,7 +82,8 @@ impl Content {
 
     /// Returns the length of a block that is here.
     pub async fn block_size(&self, cid: Cid) -> Result<Option<u64>, Error> {
-        Ok(self.store().run(move |store| store.size(&cid)).await?)
+        let size = move |store: &Store| if store.is_visible(&cid)? { store.size(&cid) } else { Ok(None) };
+        Ok(self.store().run(size).await?)
     }
 
     /// Returns the entries of a directory, sorted by name.
@@ -169,7 +170,9 @@ fn walk(
                 limit: MAX_BLOCKS as u64,
             });
         }
-        let data = match store.get_verified(&cid) {
+        let visible =
+            |store: &Store| if store.is_visible(&cid)? { store.get_verified(&cid) } else { Ok(None) };
+        let data = match visible(store) {
             Ok(Some(data)) => data,
             Ok(None) if extent.skips_missing => continue,
             Ok(None) => return Err(FetchError::Offline(cid).into()),

@@ -178,7 +178,13 @@ impl Content {
         let gc = self.0.gc.clone();
         let arrive = move |store: &store::Store| {
             // Its size is claimed first, so that what others claim is seen.
-            let file = store.begin_partial(root, size)?;
+            let file = match store.begin_partial(root, size) {
+                // What is here is for others: this viewer gets what peers have.
+                Err(store::Error::Stored(_)) if !store.is_visible_file(&root)? => {
+                    return store.stream_through(root, size);
+                }
+                file => file?,
+            };
             if is_known {
                 return Ok(file);
             }

@@ -30,7 +30,7 @@ use ocipfs_unixfs::DagNode;
 
 use super::{
     Content, Error, locked,
-    store::{Error as StoreError, Leaf, PartialBlob},
+    store::{Error as StoreError, Leaf, Origin, PartialBlob},
 };
 use finisher::{Commit, Finisher};
 use places::{Place, Places};
@@ -76,6 +76,7 @@ pub struct FileImporter {
     open: HashMap<usize, PartialBlob>,
     places: Places,
     wrong: Arc<Mutex<Vec<WrongFile>>>,
+    origin: Origin,
     stages: Option<Stages>,
 }
 
@@ -86,18 +87,19 @@ struct Stages {
 }
 
 impl FileImporter {
-    /// Begins with nothing expected. What is stored is retained under `gc_root` as cached content is, until it is released.
-    pub fn new(content: Content, gc_root: Cid) -> Result<Self, Error> {
+    /// Begins with nothing expected. What is stored is retained under `gc_root` as cached content is, until it is released; who
+    /// may learn of it follows from `origin`.
+    pub fn new(content: Content, gc_root: Cid, origin: Origin) -> Result<Self, Error> {
         let wrong = Arc::new(Mutex::new(Vec::new()));
         let (to_writer, jobs) = sync_channel(WRITER_QUEUE);
         let (to_finisher, commits) = sync_channel(FINISHER_QUEUE);
-        let finisher = Finisher::new(content.clone(), gc_root, wrong.clone());
+        let finisher = Finisher::new(content.clone(), (gc_root, origin), wrong.clone());
         let finisher = spawn("import-commit", move || finisher.run(&commits))?;
         let writer = Writer::new(to_finisher.clone());
         let writer = spawn("import-write", move || writer.run(&jobs))?;
         let stages = Stages { writer: to_writer, finisher: to_finisher, threads: [writer, finisher] };
         let (files, by_root, begun, open, places) = Default::default();
-        Ok(Self { content, files, by_root, begun, open, places, wrong, stages: Some(stages) })
+        Ok(Self { content, files, by_root, begun, open, places, wrong, origin, stages: Some(stages) })
     }
 
     /// Expects a file.
@@ -162,6 +164,7 @@ impl FileImporter {
             Err(StoreError::Stored(_)) => return self.place(block, passed_over),
             begun => begun?,
         };
+        partial.set_origin(self.origin);
         self.open.insert(file, partial.clone());
         self.write(Job::Open { file, digest, partial })?;
         self.place(block, Place { file: Some(file), offset: 0, length: size, depth: 0 })

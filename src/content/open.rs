@@ -75,7 +75,9 @@ impl Content {
     async fn stored(&self, root: &Cid) -> Result<Option<Stored>, Error> {
         let root = *root;
         self.store().guard_cid(&root);
-        Ok(self.store().run(move |store| store.file(&root)).await?)
+        let find =
+            move |store: &Store| if store.is_visible_file(&root)? { store.file(&root) } else { Ok(None) };
+        Ok(self.store().run(find).await?)
     }
 
     /// Opens `range` of a blob once its first bytes are here. What is not here is fetched; a blob read
@@ -180,8 +182,8 @@ impl Content {
     async fn stored_file(&self, digest: &Digest) -> Result<Option<BlobFile>, Error> {
         let digest = digest.clone();
         let open = move |store: &Store| match store.blob(&digest)? {
-            Some(stored) => open_if_there(store, &stored),
-            None => Ok(None),
+            Some(stored) if store.is_visible_blob(&digest)? => open_if_there(store, &stored),
+            _ => Ok(None),
         };
         Ok(self.store().run(open).await?)
     }

@@ -1,4 +1,5 @@
-//! Decides what peers are served: all content, or all except content that was only pushed.
+//! Decides what peers are served: all content, or all except content that was only pushed; and in either case what the access
+//! rules say of the repositories that hold it.
 
 use std::{fmt, io, str::FromStr};
 
@@ -75,7 +76,8 @@ impl SharePolicy {
     /// Whether peers may be told of a block, be it here or not.
     pub fn shows(self, store: &Store, cid: &Cid) -> Result<bool, StoreError> {
         let hides_nothing = self == Self::All && !store.has_left_network();
-        Ok(hides_nothing || store.origin(cid)?.is_none_or(|origin| self.permits(origin)))
+        let is_permitted = hides_nothing || store.origin(cid)?.is_none_or(|origin| self.permits(origin));
+        Ok(is_permitted && store.peers_see(cid)?)
     }
 
     /// Those of these blocks that are here for a partial file to take over. What peers may not know of counts as missing:
@@ -90,7 +92,9 @@ impl SharePolicy {
         for cid in cids {
             if inline_bytes(&cid).is_some() {
                 available.push(cid);
-            } else if let Some(origin) = store.origin(&cid)?.filter(|origin| self.permits(*origin)) {
+            } else if let Some(origin) = store.origin(&cid)?.filter(|origin| self.permits(*origin))
+                && store.all_see(&cid)?
+            {
                 file.set_origin(origin);
                 available.push(cid);
             }
@@ -156,7 +160,7 @@ impl Content {
     /// Returns a block that peers may get, if it is here and hashes to its CID.
     pub(super) async fn shared_block(&self, cid: &Cid) -> Result<Option<Bytes>, Error> {
         let (cid, share) = (*cid, self.settings().share);
-        let read = move |store: &Store| match share.shows(store, &cid)? {
+        let read = move |store: &Store| match share.shows(store, &cid)? && store.is_visible(&cid)? {
             true => store.get_verified(&cid),
             false => Ok(None),
         };
@@ -167,7 +171,7 @@ impl Content {
     pub(super) async fn shared_size(&self, cid: &Cid) -> Result<Option<u64>, Error> {
         let (cid, share) = (*cid, self.settings().share);
         let size = move |store: &Store| match store.size(&cid)? {
-            Some(size) => Ok(share.shows(store, &cid)?.then_some(size)),
+            Some(size) => Ok((share.shows(store, &cid)? && store.is_visible(&cid)?).then_some(size)),
             None => Ok(None),
         };
         Ok(self.0.store.run(size).await?)

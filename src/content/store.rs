@@ -46,6 +46,7 @@ mod upgrade;
 mod uploads;
 mod usage;
 mod verify;
+mod view;
 mod whole;
 
 #[cfg(test)]
@@ -56,7 +57,7 @@ use std::{
     fs::File,
     path::Path,
     sync::{
-        Arc, Mutex, RwLock, Weak,
+        Arc, Mutex, OnceLock, RwLock, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -80,6 +81,7 @@ pub use trees::{TreeVersion, add_tree};
 pub use uploads::{SavedUpload, forget_upload};
 pub use usage::now;
 pub use verify::Damaged;
+pub use view::{Readers, View, Viewer};
 pub use whole::{MAX_BLOCK_BYTES, is_block, whole_cid};
 
 use blob_file::LastHashed;
@@ -112,6 +114,8 @@ struct StoreInner {
     next: AtomicU64,
     /// Whether the node ever left a network.
     left_network: AtomicBool,
+    /// What all may read, where that is not everything.
+    readers: OnceLock<Arc<dyn Readers>>,
     live: Mutex<HashMap<BlockKey, Weak<partial::PartialBlobInner>>>,
     /// Files that are about to be stored, and whose blocks are being recorded.
     begun: Mutex<HashSet<u64>>,
@@ -167,6 +171,7 @@ impl Store {
             unlinked: Mutex::default(),
             next: AtomicU64::new(next),
             left_network: AtomicBool::new(left_network),
+            readers: OnceLock::new(),
             live: Mutex::default(),
             begun: Mutex::default(),
             moving_files: RwLock::default(),
@@ -178,13 +183,14 @@ impl Store {
         Ok(store)
     }
 
-    /// Works with the store off the threads that must not wait for a disk.
+    /// Works with the store off the threads that must not wait for a disk, for the viewer of the task.
     pub async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Self) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let store = self.clone();
-        tokio::task::spawn_blocking(move || work(&store)).await.map_err(|_| Error::Stopped)?
+        let (store, view) = (self.clone(), View::current());
+        let work = move || view.enter(|| work(&store));
+        tokio::task::spawn_blocking(work).await.map_err(|_| Error::Stopped)?
     }
 
     /// The index file, for what else is kept in it.

@@ -5,6 +5,7 @@ use std::{io, path::Path};
 use super::Failure;
 use crate::{
     content,
+    http::TokensError,
     images::{
         archive, bundle, import,
         layer::{add, file},
@@ -22,6 +23,18 @@ pub fn start_failure(error: ocipfs_node::StartError) -> Failure {
         Members(_) => "see `ocipfs swarm admin init --help`",
         KeyFile(_) => "restore the key from a backup, or move it away to start with a new peer id",
         _ => return Failure::new(error),
+    };
+    Failure::new(error).hint(hint)
+}
+
+/// Adds what to do where a token cannot be made or found.
+pub fn token_failure(error: TokensError) -> Failure {
+    let hint = match &error {
+        TokensError::Exists(_) => "choose another name, or revoke it with `ocipfs token revoke`",
+        TokensError::Unknown(_) => "`ocipfs token ls` lists the tokens",
+        TokensError::TooMany => "`ocipfs token revoke` removes tokens",
+        TokensError::Json { .. } => "restore the file from a backup; without it there are no tokens",
+        TokensError::File { .. } | TokensError::Name(_) => return Failure::new(error),
     };
     Failure::new(error).hint(hint)
 }

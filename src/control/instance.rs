@@ -9,11 +9,13 @@ mod lock;
 mod members;
 mod name;
 mod network;
+mod readers;
 mod reference;
 mod repo;
 mod status;
 mod store;
 mod swarm;
+mod token;
 
 use std::{path::PathBuf, sync::Arc, time::Instant};
 
@@ -24,10 +26,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     Failure, Note, Reply, Request,
     attachment::{Attachment, Received},
-    failure::{content_failure, publish_key_failure, start_failure, store_failure},
+    failure::{content_failure, publish_key_failure, start_failure, store_failure, token_failure},
 };
 use crate::{
     content::{Content, Settings, SharePolicy, Shared, Store},
+    http::{AccessRules, IssuedTokens},
     images::repository::{Policy, Repositories, sweeper},
     names::{Prefetch, Resolver, followed::Followed, prefetch, publish::Publisher},
 };
@@ -53,6 +56,10 @@ pub struct Options {
     pub listen: String,
     /// Whether the registry speaks HTTPS.
     pub tls: bool,
+    /// Access rules: content that not everybody may pull is not for peers either.
+    pub access_rules: Option<AccessRules>,
+    /// Whether peers of a private swarm get it all the same.
+    pub shares_restricted: bool,
     /// Sharing policy, followed names and publish key.
     pub naming: Naming,
 }
@@ -91,6 +98,8 @@ struct Inner {
     tasks: TaskTracker,
     registry: String,
     tls: bool,
+    tokens: IssuedTokens,
+    access_rules: Option<AccessRules>,
     /// The network that the node directory belongs to, whether a swarm runs or not; none before the first one.
     network: Option<Network>,
     started: Instant,
@@ -144,6 +153,9 @@ impl Instance {
         let opened = tokio::task::spawn_blocking(open).await.map_err(Failure::new)?;
         let (store, repositories) = opened.map_err(store_failure)?;
         let network = enter(network, &options, store.clone()).await?;
+        let tokens = IssuedTokens::open(&options.data_dir).map_err(token_failure)?;
+        let access_rules = options.access_rules;
+        readers::install(&store, access_rules.as_ref(), options.shares_restricted);
         let shared = Shared { store: store.clone(), share: options.naming.share };
         let online = options.swarm.is_some();
         let node = match options.swarm {
@@ -174,6 +186,8 @@ impl Instance {
             tasks,
             registry,
             tls,
+            tokens,
+            access_rules,
             network,
             started,
             _lock,
@@ -191,6 +205,9 @@ impl Instance {
         let (repositories, content) = (resolver.repositories().clone(), resolver.content().clone());
         tasks.spawn(sweeper::run(repositories, content, policy.clone(), stop.clone()));
         tasks.spawn(prefetch::run(resolver.clone(), *prefetch, stop.clone()));
+        if let Some(rules) = self.access_rules() {
+            tasks.spawn(readers::watch(rules.clone(), publisher.clone(), stop.clone()));
+        }
     }
 
     /// Returns the registry's address as references show it.
@@ -252,6 +269,7 @@ impl Instance {
             Request::Name(request) => self.name(request).await,
             Request::Repo(request) => Ok(Reply::Repo(self.repo(request).await?)),
             Request::Store(request) => Ok(Reply::Store(self.store(request, notes).await?)),
+            Request::Token(request) => Ok(Reply::Token(self.token(request).await?)),
             Request::Status => self.status().await,
         }
     }

@@ -8,6 +8,7 @@ mod members;
 mod name;
 mod repo;
 mod store;
+mod token;
 
 use ocipfs_node::Reachability;
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,7 @@ pub use repo::{
     RemovedInfo, RepoCollected, RepoContents, RepoInfo, RepoManifest, RepoReply, RepoRequest, RepoTag,
 };
 pub use store::{Collected, DamageInfo, Dropped, Pin, Room, StoreReply, StoreRequest, Stored, Verified};
+pub use token::{CreatedToken, TokenReply, TokenRequest};
 
 /// Request of a command.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -60,6 +62,8 @@ pub enum Request {
     Repo(RepoRequest),
     /// Request about the store.
     Store(StoreRequest),
+    /// Request about tokens.
+    Token(TokenRequest),
     /// How the node is.
     Status,
 }
@@ -129,6 +133,8 @@ pub enum Reply {
     Repo(RepoReply),
     /// To `Store`.
     Store(StoreReply),
+    /// To `Token`.
+    Token(TokenReply),
     /// To `Follow` and `Unfollow`.
     Followed {
         /// The name.

@@ -95,6 +95,11 @@ impl Users {
         self.0.table.get()
     }
 
+    /// Whether there is a user of this name.
+    pub fn has(&self, user: &str) -> bool {
+        self.table().hash(user).is_some()
+    }
+
     /// Whether a login from before is one still.
     pub fn still_has(&self, login: &Login) -> bool {
         self.table().hash(&login.user) == Some(&login.hash)

@@ -17,6 +17,7 @@ use std::{
 };
 
 use futures::future::BoxFuture;
+use tokio::sync::watch;
 
 use super::lock::locked;
 use stamp::Stamp;
@@ -49,6 +50,7 @@ struct Files<T> {
     /// Held while the files are read, so that an older state never replaces a newer one.
     reading: Mutex<()>,
     state: Mutex<State<T>>,
+    changed: watch::Sender<()>,
 }
 
 struct State<T> {
@@ -80,13 +82,18 @@ impl<T: PartialEq + Send + Sync + 'static> Reloaded<T> {
         let value = Arc::new(read(&paths)?);
         let state = State { value, stamp, looked: Instant::now(), failing: None };
         let read: Reader<T> = Box::new(move |paths| read(paths).map_err(|error| error.to_string()));
-        let (reading, state) = (Mutex::default(), Mutex::new(state));
-        Ok(Self(Arc::new(Files { what, paths, read, reading, state })))
+        let (reading, state, changed) = (Mutex::default(), Mutex::new(state), watch::Sender::default());
+        Ok(Self(Arc::new(Files { what, paths, read, reading, state, changed })))
     }
 
     /// Returns the value as it was last read.
     pub fn get(&self) -> Arc<T> {
         locked(&self.0.state).value.clone()
+    }
+
+    /// Wakes when the value is another.
+    pub fn changed(&self) -> watch::Receiver<()> {
+        self.0.changed.subscribe()
     }
 
     /// Reads the files again if they changed; looks at most once a second.
@@ -137,6 +144,7 @@ impl<T: PartialEq> Files<T> {
                 if *state.value != value {
                     tracing::info!(path = %self.paths[0].display(), "reloaded {}", self.what);
                     state.value = Arc::new(value);
+                    self.changed.send_replace(());
                 }
                 (state.stamp, state.failing) = (stamp, None);
             }

@@ -91,24 +91,36 @@ impl Published {
     pub fn for_each_root(&self, each: impl Fn(Cid) -> Result<(), StoreError>) -> Result<(), StoreError> {
         pages(
             |last| self.repositories.names(last, PAGE_SIZE),
-            |name| {
-                pages(
-                    |last| self.repositories.manifests(&name, last, PAGE_SIZE),
-                    |manifest| {
-                        each(manifest.blob.root)?;
-                        Ok::<_, StoreError>(manifest.blob.digest.to_string())
-                    },
-                )?;
-                pages(
-                    |last| self.repositories.blobs(&name, last, PAGE_SIZE),
-                    |blob| {
-                        each(blob.root)?;
-                        Ok::<_, StoreError>(blob.digest.to_string())
-                    },
-                )?;
-                Ok(name.to_string())
-            },
+            |name| self.for_each_root_of(&name, &mut |root| each(root)).map(|()| name.to_string()),
         )
+    }
+
+    /// Gives the root of every blob and manifest of a repository.
+    fn for_each_root_of(
+        &self,
+        name: &Name,
+        each: &mut dyn FnMut(Cid) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        pages(
+            |last| self.repositories.manifests(name, last, PAGE_SIZE),
+            |manifest| each(manifest.blob.root).map(|()| manifest.blob.digest.to_string()),
+        )?;
+        pages(
+            |last| self.repositories.blobs(name, last, PAGE_SIZE),
+            |blob| each(blob.root).map(|()| blob.digest.to_string()),
+        )
+    }
+
+    /// Returns the roots of a repository that peers may not know of.
+    pub fn hidden_roots(&self, name: &Name) -> Result<Vec<Cid>, StoreError> {
+        let mut hidden = Vec::new();
+        self.for_each_root_of(name, &mut |root| {
+            if !SharePolicy::All.shows(&self.store, &root)? {
+                hidden.push(root);
+            }
+            Ok(())
+        })?;
+        Ok(hidden)
     }
 
     /// Takes up a lot of what changed, if anything did. Blocks.
@@ -148,7 +160,7 @@ impl Published {
     /// the next time.
     fn later(&self, all: &mut Changes, name: &Name, after: u64) -> Result<(), Error> {
         // One without manifests is not published.
-        if !self.repositories.has(name)? {
+        if !self.is_published(name)? {
             return Ok(());
         }
         for change in changes_of(&self.repositories, name, after)? {
@@ -192,9 +204,10 @@ impl Published {
     ) -> Result<(), Error> {
         let digest = &blob.digest;
         let now = match self.repositories.manifest(name, digest)? {
+            Some(_) if !self.is_published(name)? => None,
             Some(manifest) => Some(manifest.blob),
             // Blobs without any manifest are not published.
-            None if !self.repositories.has(name)? => None,
+            None if !self.is_published(name)? => None,
             None => self.repositories.blob(name, digest)?,
         };
         let root = now.map(|now| self.root(&now)).transpose()?.flatten();
@@ -219,7 +232,7 @@ impl Published {
         name: &Name,
         added: &mut Vec<Cid>,
     ) -> Result<(), Error> {
-        let is_there = self.repositories.has(name)?;
+        let is_there = self.is_published(name)?;
         let mut add = |blob: &RepositoryBlob| -> Result<(), Error> {
             if is_there && let Some(root) = self.root(blob)? {
                 added.push(root.cid);
@@ -243,6 +256,37 @@ impl Published {
             }
         }
         Ok(())
+    }
+
+    /// Whether a repository is there, and peers may know of it.
+    fn is_published(&self, name: &Name) -> Result<bool, StoreError> {
+        Ok(self.store.peers_see_repository(name.as_str()) && self.repositories.has(name)?)
+    }
+
+    /// Has every repository read again whose place in the tree is not as the access rules say by now. Returns those that
+    /// peers may not know of.
+    pub fn review(&self) -> Result<Vec<Name>, Error> {
+        let (current, mut hidden) = (self.current()?, Vec::new());
+        if !self.store.may_hide_repositories()? {
+            return Ok(hidden);
+        }
+        pages(
+            |last| self.repositories.names(last, PAGE_SIZE),
+            |name| {
+                let is_in_tree = self.find(current, &format!("{name}/oci-layout"))?.is_some();
+                let is_published = self.is_published(&name)?;
+                if is_in_tree != is_published {
+                    self.repositories.publish_again(&name)?;
+                }
+                let last = name.to_string();
+                if !is_published {
+                    hidden.push(name);
+                }
+                Ok::<_, Error>(last)
+            },
+        )?;
+        self.store.note_hidden_repositories(!hidden.is_empty())?;
+        Ok(hidden)
     }
 
     fn find(&self, before: Option<TreeVersion>, path: &str) -> Result<Option<Cid>, Error> {

@@ -25,6 +25,7 @@ mod edit;
 mod inspect;
 mod listing;
 mod policy;
+mod protected;
 mod read;
 mod remove;
 mod removed;
@@ -135,6 +136,14 @@ impl Repositories {
             self.0.freed.send_replace(());
         }
         self.wake();
+    }
+
+    /// Has all of a repository published again, or taken out of what is published.
+    pub fn publish_again(&self, name: &Name) -> Result<(), StoreError> {
+        let of = name.clone();
+        self.0.database.write(move |write| changes::record_change(write, &of, &ChangedItem::Everything))?;
+        self.wake();
+        Ok(())
     }
 
     /// Wakes when content was released.

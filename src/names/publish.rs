@@ -124,6 +124,7 @@ impl Publisher {
         let work = async {
             let mut changed = self.0.published.repositories().changed();
             let mut old = self.old_versions().await;
+            self.review().await;
             self.announce_all().await;
             let mut pause = MIN_PAUSE;
             loop {
@@ -226,9 +227,27 @@ impl Publisher {
         if self.0.share == SharePolicy::All {
             self.0.content.announce(added).await?;
             for root in removed {
-                if !self.0.content.is_retained(&root).await? {
+                let content = &self.0.content;
+                if !content.is_retained(&root).await? || !content.is_shown(&root).await? {
                     self.0.content.node().withdraw(root).await;
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Publishes the repositories that peers may know of by now, and withdraws the others: the access rules changed.
+    pub async fn review(&self) {
+        if let Err(error) = self.try_review().await {
+            tracing::warn!(%error, "cannot publish by the changed access rules");
+        }
+    }
+
+    async fn try_review(&self) -> Result<(), Error> {
+        for name in self.blocking(|published| published.review()).await?? {
+            let hidden = self.blocking(move |published| published.hidden_roots(&name)).await??;
+            for root in hidden {
+                self.0.content.node().withdraw(root).await;
             }
         }
         Ok(())

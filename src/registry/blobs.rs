@@ -9,11 +9,12 @@ use axum::{
 };
 use bytes::Bytes;
 use futures::{Stream, stream};
-use ocipfs_oci::{ByteRanges, Digest, Name, range};
+use ocipfs_oci::{ByteRanges, Digest, Reference, range};
 
 use super::{
-    Registry,
+    Registry, Target,
     error::{ApiError, ResourceKind},
+    immutable,
     multipart::Multipart,
     not_modified,
 };
@@ -116,8 +117,10 @@ pub async fn get(
 }
 
 /// `DELETE` of a blob: of this repository alone.
-pub async fn delete(registry: &Registry, name: &Name, digest: &str) -> Result<Response, ApiError> {
-    registry.pushes.delete_blob(name, &digest.parse()?).await?;
+pub async fn delete(target: &Target<'_>, digest: &str) -> Result<Response, ApiError> {
+    let digest: Digest = digest.parse()?;
+    immutable::check_deletion(target, &Reference::Digest(digest.clone())).await?;
+    target.registry.pushes.delete_blob(target.name, &digest).await?;
     Ok(StatusCode::ACCEPTED.into_response())
 }
 

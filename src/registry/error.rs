@@ -113,6 +113,12 @@ impl ApiError {
         error.with(header::RETRY_AFTER, RETRY_AFTER_SECONDS)
     }
 
+    /// More requests than a rate limit allows (RFC 6585, section 4).
+    pub fn too_many(seconds: u64, message: impl ToString) -> Self {
+        let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", message);
+        error.with(header::RETRY_AFTER, seconds)
+    }
+
     /// With the challenge to fetch a token (RFC 6750), or to send a name and a password (RFC 7617).
     pub fn unauthorized(challenge: Option<String>) -> Self {
         let message = "authentication required: log in with `docker login`";
@@ -289,7 +295,9 @@ impl From<push::Error> for ApiError {
             Upload(error) => return error.into(),
             Names(error) => return Self::names(error, ResourceKind::Blob),
             Content(error) => return Self::content(error, ResourceKind::Blob),
-            ReadOnly(_) | Reserved(_) | Followed { .. } => (StatusCode::FORBIDDEN, "DENIED"),
+            ReadOnly(_) | Reserved(_) | Followed { .. } | Immutable { .. } => {
+                (StatusCode::FORBIDDEN, "DENIED")
+            }
             InvalidManifest(_) => (StatusCode::BAD_REQUEST, "MANIFEST_INVALID"),
             MissingBlobs { .. } => (StatusCode::NOT_FOUND, "MANIFEST_BLOB_UNKNOWN"),
             UnknownUpload(_) => (StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN"),

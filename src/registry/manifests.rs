@@ -8,14 +8,16 @@ use axum::{
 use ocipfs_oci::{Name, Reference, Tag};
 
 use super::{
-    Registry, body,
+    Registry, Target, body,
     error::{ApiError, ResourceKind},
-    not_modified,
+    immutable, not_modified,
     query::Query,
+    signature,
     signed::{self, Signature},
     stale,
 };
 use crate::{
+    access::Action,
     images::MAX_MANIFEST,
     names::{
         NameKind,
@@ -60,20 +62,24 @@ pub async fn get(
 
 /// `PUT` of a manifest, by tag or by digest, with further tags in the query.
 pub async fn put(
-    registry: &Registry,
-    name: &Name,
+    target: &Target<'_>,
     reference: &str,
     query: &Query,
     headers: &HeaderMap,
     body: &mut BodyDataStream,
 ) -> Result<Response, ApiError> {
+    let Target { registry, visitor, name } = *target;
     let reference: Reference = reference.parse()?;
     let tags = tags(&reference, query)?;
     let stall_timeout = registry.resolver.content().stall_timeout();
     let bytes = body::whole(headers, body, MAX_MANIFEST, stall_timeout).await?;
+    if !registry.access.may(visitor, Action::Push, name.as_str()) {
+        signature::check(&bytes, &tags)?;
+    }
     let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let is_signature = registry.events.are_wanted() && signed::is_signature(&bytes);
-    let push = ManifestPush { reference: &reference, tags: tags.clone(), media_type, bytes };
+    let immutable = immutable::among(target, &tags);
+    let push = ManifestPush { reference: &reference, tags: tags.clone(), immutable, media_type, bytes };
     let pushed = registry.pushes.put_manifest(name, push).await?;
     // The tag in the path needs no confirmation.
     let confirmed = if matches!(reference, Reference::Digest(_)) { tags } else { Vec::new() };
@@ -111,8 +117,10 @@ fn tags(reference: &Reference, query: &Query) -> Result<Vec<Tag>, ApiError> {
 
 /// `DELETE` of a tag, whose manifest is untagged then, or of a manifest with its tags, its referrers and all that
 /// nothing else in the repository references.
-pub async fn delete(registry: &Registry, name: &Name, reference: &str) -> Result<Response, ApiError> {
+pub async fn delete(target: &Target<'_>, reference: &str) -> Result<Response, ApiError> {
     let reference: Reference = reference.parse()?;
+    immutable::check_deletion(target, &reference).await?;
+    let Target { registry, name, .. } = target;
     match reference {
         Reference::Tag(tag) => registry.pushes.delete_tag(name, &tag).await?,
         Reference::Digest(digest) => registry.pushes.delete_manifest(name, &digest).await?,

@@ -3,20 +3,19 @@
 use axum::{
     Router,
     extract::{Request, State},
-    http::{StatusCode, header::WWW_AUTHENTICATE, request::Parts},
+    http::{StatusCode, header::WWW_AUTHENTICATE},
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
 };
 
 use super::{Registry, error::ApiError};
-use crate::http::page_visitor::PageVisitor;
 
 /// The routes of the page, which a layer above makes.
 #[derive(Clone)]
 pub struct PageRoutes {
     /// The page itself, which says nothing of the node.
     pub files: Router,
-    /// The data, whose requests need a [`PageVisitor`].
+    /// The data, whose requests need a visitor among their extensions.
     pub data: Router,
 }
 
@@ -27,11 +26,12 @@ pub fn routes(page: PageRoutes, registry: &Registry) -> Router<Registry> {
 }
 
 async fn admit(State(registry): State<Registry>, request: Request, next: Next) -> Response {
+    let Registry { access, place, .. } = &registry;
     let (mut parts, body) = request.into_parts();
-    match visitor(&registry, &parts).await {
+    match access.admit_to_page(&parts).await {
         Ok(visitor) => {
-            parts.extensions.insert(visitor);
-            next.run(Request::from_parts(parts, body)).await
+            parts.extensions.insert(access.page_visitor(&visitor, place, &parts));
+            access.view(&visitor).scope(next.run(Request::from_parts(parts, body))).await
         }
         // A browser asks for a name and a password, and knows nothing of tokens.
         Err(refusal) => with_basic_challenge(refusal.into_response()),
@@ -46,16 +46,4 @@ fn with_basic_challenge(mut refusal: Response) -> Response {
             .extend(basic.headers().get(WWW_AUTHENTICATE).map(|value| (WWW_AUTHENTICATE, value.clone())));
     }
     refusal
-}
-
-/// Returns what the sender of a request is shown. Those who may push see the node's own data: without users, programs on this
-/// machine; otherwise users.
-async fn visitor(registry: &Registry, request: &Parts) -> Result<PageVisitor, ApiError> {
-    let Registry { access, place, .. } = registry;
-    let user = access.visiting_user(request).await?;
-    let everybody_pulls = access.everybody_pulls();
-    let is_user = user.is_some();
-    let sees_node = is_user || (!access.has_users() && place.local(request).is_ok());
-    let may_log_in = access.users().is_some() && !is_user;
-    Ok(PageVisitor { user, may_log_in, sees_node, ..PageVisitor::new(move |_| everybody_pulls || is_user) })
 }

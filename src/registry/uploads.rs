@@ -9,8 +9,8 @@ use axum::{
 };
 use ocipfs_oci::{Algorithm, Digest, Name};
 
-use super::{Registry, body, error::ApiError, query::Query};
-use crate::{content::Upload, names::NameKind};
+use super::{Registry, Target, body, error::ApiError, query::Query};
+use crate::{access::Action, content::Upload, names::NameKind};
 use content_range::ContentRange;
 
 /// Recommended minimum length of an upload chunk; a shorter one is accepted and costs as much.
@@ -18,18 +18,18 @@ const CHUNK_MIN_LENGTH: &str = "65536";
 
 /// `POST`: mounts a blob, takes one whole, or begins an upload.
 pub async fn begin(
-    registry: &Registry,
-    name: &Name,
+    target: &Target<'_>,
     query: &Query,
     body: &mut BodyDataStream,
 ) -> Result<Response, ApiError> {
+    let Target { registry, name, .. } = *target;
     if let Some(algorithm) = query.value("digest-algorithm") {
         algorithm.parse::<Algorithm>()?;
     }
     if let Some(digest) = query.value("mount") {
         let digest: Digest = digest.parse()?;
         let from = query.value("from").and_then(|from| NameKind::parse(from).ok());
-        if registry.pushes.mount(name, &digest, from.as_ref()).await? {
+        if may_mount(target, from.as_ref()) && registry.pushes.mount(name, &digest, from.as_ref()).await? {
             return Ok(created(name, &digest));
         }
     }
@@ -40,6 +40,12 @@ pub async fn begin(
     }
     let upload = registry.pushes.begin_upload(name)?;
     Ok(progress(StatusCode::ACCEPTED, name, &upload))
+}
+
+/// Whether a client may pull from where it mounts. Otherwise it uploads, as if the blob were not there.
+fn may_mount(target: &Target<'_>, from: Option<&NameKind>) -> bool {
+    let Target { registry, visitor, .. } = target;
+    from.is_none_or(|from| registry.access.may(visitor, Action::Pull, from.name().as_str()))
 }
 
 /// `GET`: how far an upload is.

@@ -59,7 +59,7 @@ struct Scope {
 
 /// What clients may do, by the digests of the headers that they send: a comparison tells nothing of a secret then.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Table(HashMap<Digest, Scope>);
+struct Table(HashMap<Digest, (String, Scope)>);
 
 /// Clients and what they may do. Clones share it.
 #[derive(Clone)]
@@ -81,9 +81,9 @@ impl Authorizations {
         Box::new(self.0.clone())
     }
 
-    /// Whether the client that sends this `Authorization` may use a path.
-    pub fn allow(&self, header: &str, path: &str) -> bool {
-        self.0.get().allows(header, path)
+    /// Returns the name of the client that sends this `Authorization`, if it may use a path.
+    pub fn allow(&self, header: &str, path: &str) -> Option<String> {
+        self.0.get().allows(header, path).map(String::from)
     }
 }
 
@@ -108,15 +108,17 @@ impl Table {
         let mut table = HashMap::new();
         for (name, scope) in scopes {
             let header = header(&scope.auth_secret);
-            let header = header.ok_or_else(|| AuthorizationsError::Secret { path: path(), name })?;
-            table.insert(Digest::sha256_of(header.as_bytes()), scope);
+            let header =
+                header.ok_or_else(|| AuthorizationsError::Secret { path: path(), name: name.clone() })?;
+            table.insert(Digest::sha256_of(header.as_bytes()), (name, scope));
         }
         Ok(Self(table))
     }
 
-    fn allows(&self, header: &str, path: &str) -> bool {
-        let Some(scope) = self.0.get(&Digest::sha256_of(header.as_bytes())) else { return false };
-        path == VERSION || scope.allowed_paths.iter().any(|allowed| is_below(path, allowed))
+    fn allows(&self, header: &str, path: &str) -> Option<&str> {
+        let (name, scope) = self.0.get(&Digest::sha256_of(header.as_bytes()))?;
+        let is_allowed = path == VERSION || scope.allowed_paths.iter().any(|allowed| is_below(path, allowed));
+        is_allowed.then_some(name)
     }
 }
 
@@ -174,7 +176,7 @@ mod tests {
             ("Basic bWU6b3RoZXI=", "/api/v0/cat", true),
             ("", "/api/v0/version", false),
         ] {
-            assert_eq!(table.allows(header, path), allowed, "{header} {path}");
+            assert_eq!(table.allows(header, path).is_some(), allowed, "{header} {path}");
         }
     }
 

@@ -22,7 +22,7 @@ use super::{
     path,
     reply::{self, Output, Stream},
 };
-use crate::content::{BlockingReader, CidPath, Content, EntryKind};
+use crate::content::{BlockingReader, CidPath, Content, EntryKind, View};
 
 /// Directories below each other.
 const MAX_DEPTH: usize = 64;
@@ -60,7 +60,8 @@ pub async fn get(State(rpc): State<Rpc>, args: Args, headers: HeaderMap) -> Resu
                 (false, _) => archive(&content, &at, &name, pieces)?.finish(),
             }
         };
-        let written = tokio::task::spawn_blocking(write).await.map_err(Error::failed)?;
+        let view = View::current();
+        let written = tokio::task::spawn_blocking(move || view.enter(write)).await.map_err(Error::failed)?;
         written.map_err(Error::failed)
     });
     let mut answer = answer.await?;

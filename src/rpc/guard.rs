@@ -15,7 +15,10 @@ use super::{
     args::Args,
     error::{Error, plain},
 };
-use crate::http::{Users, access_log::RequestLine, basic, htpasswd::LoginError};
+use crate::{
+    access::User,
+    http::{AccessRules, Users, access_log::RequestLine, basic, htpasswd::LoginError, viewer},
+};
 
 /// Logs a request, with `--access-log`.
 pub async fn log(request: Request, next: Next) -> Response {
@@ -29,12 +32,16 @@ pub async fn check(State(rpc): State<Rpc>, request: Request, next: Next) -> Resp
     if rpc.place.check(&parts).is_err() || is_of_page(&parts.headers) {
         return plain(StatusCode::FORBIDDEN, "403 - Forbidden");
     }
-    if let Err(refusal) = admit(&rpc, &parts).await {
-        return refusal;
-    }
+    let user = match admit(&rpc, &parts).await {
+        Ok(user) => user,
+        Err(refusal) => return refusal,
+    };
+    let rules = rpc.options.rules.as_ref().map(AccessRules::current);
+    let view = rules.map(|rules| viewer::view(&rules, user, None)).unwrap_or_default();
     let timeout = Args::parse(parts.uri.query().unwrap_or_default());
     let timeout = timeout.text("timeout").map(humantime::parse_duration);
-    let answer = next.run(Request::from_parts(parts, body));
+    let answer = view.clone().scope(next.run(Request::from_parts(parts, body)));
+    let answer = async { viewer::viewed(&view, answer.await) };
     match timeout {
         None => answer.await,
         Some(Err(_)) => Error::request("invalid value of option \"timeout\"").into_response(),
@@ -62,13 +69,14 @@ fn is_own(url: &str, headers: &HeaderMap) -> bool {
     host.is_some() && authority.as_deref() == host
 }
 
-/// Requires a secret that allows the command, or a user's password, where there are some.
-async fn admit(rpc: &Rpc, request: &Parts) -> Result<(), Response> {
+/// Requires a secret that allows the command, or a user's password, where there are some. Returns the user that access rules are
+/// about: a secret has its name.
+async fn admit(rpc: &Rpc, request: &Parts) -> Result<User, Response> {
     if let Some(authorizations) = &rpc.options.authorizations {
         authorizations.refresh().await;
         let sent = request.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        if authorizations.allow(sent.unwrap_or_default(), request.uri.path()) {
-            return Ok(());
+        if let Some(name) = authorizations.allow(sent.unwrap_or_default(), request.uri.path()) {
+            return Ok(User::named(name));
         }
     }
     match (&rpc.options.users, &rpc.options.authorizations) {
@@ -77,12 +85,12 @@ async fn admit(rpc: &Rpc, request: &Parts) -> Result<(), Response> {
             StatusCode::FORBIDDEN,
             "403 - Forbidden: the authorization of the request does not allow this command",
         )),
-        (None, None) => Ok(()),
+        (None, None) => Ok(User::default()),
     }
 }
 
 /// Requires a user's password.
-async fn login(users: &Users, headers: &HeaderMap) -> Result<(), Response> {
+async fn login(users: &Users, headers: &HeaderMap) -> Result<User, Response> {
     users.refresh().await;
     let sent = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let unauthorized = |message: &str| {
@@ -92,7 +100,7 @@ async fn login(users: &Users, headers: &HeaderMap) -> Result<(), Response> {
     let (user, password) =
         sent.and_then(basic::credentials).ok_or_else(|| unauthorized("401 - Unauthorized"))?;
     match users.login(&user, &password).await {
-        Ok(_) => Ok(()),
+        Ok(login) => Ok(User::named(login.user())),
         Err(LoginError::Wrong) => {
             tracing::warn!(user, "login to the RPC failed");
             Err(unauthorized("401 - Unauthorized"))

@@ -16,6 +16,7 @@ use serde::Serialize;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use super::error::Error;
+use crate::content::View;
 
 /// Objects of an answer that wait for the client, and pieces of bytes, which may be whole blocks.
 const OBJECTS_QUEUED: usize = 64;
@@ -86,11 +87,11 @@ pub async fn stream<F: Future<Output = Result<(), Error>> + Send + 'static>(
         Stream::Bytes(_) => BYTES_QUEUED,
     });
     let work = work(Output(pieces.clone()));
-    tokio::spawn(async move {
+    tokio::spawn(View::current().scope(async move {
         if let Err(error) = work.await {
             let _ = pieces.send(Err(error)).await;
         }
-    });
+    }));
     let first = waiting.recv().await.transpose()?;
     let takes_trailers = headers.get(header::TE).is_some_and(|te| te.as_bytes().starts_with(b"trailers"));
     let body = Body::new(Pieces { first, waiting, takes_trailers, has_ended: false });

@@ -33,7 +33,8 @@ async fn rpc(dir: &std::path::Path) -> Rpc {
     let key = node.find_key("self").await.unwrap();
     let publisher = Publisher::new(content.clone(), repositories.clone(), key, SharePolicy::All);
     let resolver = Resolver::new(content, repositories, followed);
-    let options = Options { resolver, publisher, users: None, authorizations: None, data_dir: dir.into() };
+    let options =
+        Options { resolver, publisher, rules: None, users: None, authorizations: None, data_dir: dir.into() };
     Rpc::new(options, "127.0.0.1:5001".parse().unwrap())
 }
 

@@ -13,6 +13,7 @@ mod offline;
 #[path = "../peers/mod.rs"]
 mod peers;
 
+mod access;
 mod admin;
 mod arriving;
 mod bad_input;
@@ -62,6 +63,7 @@ fn main() {
     rustls::crypto::ring::default_provider().install_default().expect("the first provider");
     let arguments = libtest_mimic::Arguments::from_args();
     let stories = [
+        access::trials(),
         admin::trials(),
         arriving::trials(),
         bad_input::trials(),

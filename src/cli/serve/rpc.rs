@@ -85,6 +85,7 @@ impl BoundRpc {
         let options = rpc::Options {
             resolver: instance.resolver().clone(),
             publisher: instance.publisher().clone(),
+            rules: instance.access_rules().cloned(),
             users,
             authorizations,
             data_dir: settings.data_dir(),

@@ -59,6 +59,8 @@ impl Settings {
             registry: self.shown_registry().unwrap_or_else(|| listen.clone()),
             listen,
             tls: self.tls.is_on(),
+            access_rules: None,
+            shares_restricted: false,
             naming: self.naming(SharePolicy::All),
         }
     }
@@ -135,6 +137,8 @@ impl Settings {
             registry: String::new(),
             listen: String::new(),
             tls: self.tls.is_on(),
+            access_rules: None,
+            shares_restricted: private && self.access.shares_restricted(),
             naming: self.naming(share),
         })
     }

@@ -123,6 +123,7 @@ fn store_errors(text: &mut String) {
         E::Thread(_) => E::Thread(refused()),
         E::BrokenOff => E::BrokenOff,
         E::Gone(_) => E::Gone(digest()),
+        E::Refused(_) => E::Refused("v1".into()),
     );
 }
 
@@ -180,6 +181,7 @@ fn push_errors(text: &mut String) {
         E::UnknownUpload(_) => E::UnknownUpload("1".into()),
         E::InvalidManifest(_) => E::InvalidManifest(why()),
         E::MissingBlobs { .. } => E::MissingBlobs { name: name(), digests: vec![digest(), digest()] },
+        E::Immutable { .. } => E::Immutable { name: name(), tag: "v1".into() },
         E::UnknownManifest { .. } => E::UnknownManifest { name: name(), reference: tag() },
         E::UnknownBlob { .. } => E::UnknownBlob { name: name(), digest: digest() },
         E::Followed { .. } => E::Followed { name: name(), reference: tag(), origin: ipns_name() },

@@ -76,7 +76,7 @@ impl Nodes {
         let cids = cids.to_vec();
         let count = move |store: &Store| {
             for (count, cid) in cids.iter().enumerate() {
-                if store.size(cid)?.is_none() {
+                if !store.is_visible(cid)? || store.size(cid)?.is_none() {
                     return Ok(count);
                 }
             }
@@ -90,7 +90,8 @@ impl Nodes {
         let get = move |store: &Store| {
             let get = |cid: Cid| {
                 store.guard_cid(&cid);
-                Ok((cid, store.get_verified(&cid)?))
+                let data = if store.is_visible(&cid)? { store.get_verified(&cid)? } else { None };
+                Ok((cid, data))
             };
             cids.into_iter().map(get).collect()
         };

@@ -14,7 +14,8 @@ use crate::content::{
     keep::{Kept, single_layout},
     locked,
     store::{
-        BlobLayout, DraftToStore, Error as StoreError, PartialBlob, Stored, SyncedDraft, note_from_peers,
+        BlobLayout, DraftToStore, Error as StoreError, Origin, PartialBlob, Stored, SyncedDraft,
+        note_from_peers,
     },
 };
 
@@ -66,14 +67,19 @@ impl Small {
 pub struct Finisher {
     content: Content,
     gc_root: Cid,
+    origin: Origin,
     wrong: Arc<Mutex<Vec<WrongFile>>>,
     batch: Vec<Small>,
     batch_bytes: usize,
 }
 
 impl Finisher {
-    pub fn new(content: Content, gc_root: Cid, wrong: Arc<Mutex<Vec<WrongFile>>>) -> Self {
-        Self { content, gc_root, wrong, batch: Vec::new(), batch_bytes: 0 }
+    pub fn new(
+        content: Content,
+        (gc_root, origin): (Cid, Origin),
+        wrong: Arc<Mutex<Vec<WrongFile>>>,
+    ) -> Self {
+        Self { content, gc_root, origin, wrong, batch: Vec::new(), batch_bytes: 0 }
     }
 
     /// Does what is asked to the end.
@@ -153,8 +159,10 @@ impl Finisher {
         let drafts: Vec<DraftToStore> = batch.iter().map(Small::to_store).collect();
         let kept: Vec<Kept> =
             batch.iter().map(|small| Kept::of(&small.blob, small.layout.root, false)).collect();
+        let is_from_peers = self.origin == Origin::Peers;
         let record = move |write: &WriteTransaction, stored: &[Stored]| {
-            stored.iter().try_for_each(|stored| note_from_peers(write, &stored.root))?;
+            let mut noted = stored.iter().filter(|_| is_from_peers);
+            noted.try_for_each(|stored| note_from_peers(write, &stored.root))?;
             kept.iter().try_for_each(|kept| kept.retain(write))
         };
         self.content.store().store_all_with(&drafts, &[], record)?;

@@ -26,7 +26,7 @@ impl Target {
 
     /// Imports blocks of these files.
     fn import(&self, files: &[&Source], blocks: &[Block]) -> Result<Vec<WrongFile>, Error> {
-        let mut importer = FileImporter::new(self.content.clone(), files[0].file.root)?;
+        let mut importer = FileImporter::new(self.content.clone(), files[0].file.root, Origin::Peers)?;
         for source in files {
             let is_stored = self.content.store().blob(&source.file.digest)?.is_some();
             importer.expect(ExpectedFile { is_stored, ..source.file.clone() })?;
@@ -137,7 +137,7 @@ async fn a_file_that_came_in_part_is_resumed_and_not_stored_before() {
 async fn blocks_of_other_files_and_files_with_another_digest_are_not_stored() {
     let target = Target::new();
     let [mut source, other] = [3 << 20, 2 << 20].map(|size| Source::new(noise(size), Profile::UnixfsV1));
-    let mut importer = FileImporter::new(target.content.clone(), source.file.root).unwrap();
+    let mut importer = FileImporter::new(target.content.clone(), source.file.root, Origin::Peers).unwrap();
     importer.expect(source.file.clone()).unwrap();
     assert!(!importer.put(other.blocks[0].clone()).unwrap());
     // A leaf before the node that has it.

@@ -117,6 +117,9 @@ pub enum Error {
     /// It was removed meanwhile.
     #[error("blob {0} was removed")]
     Gone(Digest),
+    /// What a commit would have recorded contradicts what is recorded under this name.
+    #[error("{0:?} cannot be changed")]
+    Refused(String),
 }
 
 impl Error {

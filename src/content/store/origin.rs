@@ -91,7 +91,7 @@ pub fn from_holders(write: &WriteTransaction) -> Result<(), Error> {
 }
 
 /// Returns the origin of a file as its row records it.
-fn noted(read: &ReadTransaction, id: u64) -> Result<Option<Origin>, Error> {
+pub(super) fn noted(read: &ReadTransaction, id: u64) -> Result<Option<Origin>, Error> {
     row(read, ORIGINS, id, |origin| match origin {
         FROM_FORMER_NETWORK => Origin::FormerNetwork,
         _ => Origin::Peers,

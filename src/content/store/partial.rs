@@ -158,6 +158,11 @@ impl PartialBlob {
         }
     }
 
+    /// Where all of the file came from so far.
+    pub fn origin(&self) -> Origin {
+        self.0.state().origin
+    }
+
     /// How far the file is hashed, as far as that was told.
     pub fn hashed(&self) -> Option<Hashed> {
         self.0.state().hashed.clone()

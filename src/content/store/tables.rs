@@ -57,6 +57,8 @@ pub const BYTES: &str = "bytes";
 pub const LOOSE_BYTES: &str = "loose bytes";
 /// Whether the node ever left a network.
 pub const LEFT_NETWORK: &str = "left network";
+/// Whether the published tree leaves out repositories that not all may pull from.
+pub const HIDES_REPOSITORIES: &str = "hides repositories";
 /// Whether most of the index was free pages and it could not be compacted while the node served.
 pub const COMPACT_AT_START: &str = "compact at start";
 /// Bytes of partial blobs that are on disk.

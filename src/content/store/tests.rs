@@ -14,6 +14,7 @@ mod stored;
 mod streamed;
 mod sweep;
 mod verify;
+mod view;
 
 use std::path::{Path, PathBuf};
 

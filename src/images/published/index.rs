@@ -38,6 +38,9 @@ impl Published {
         before: Option<TreeVersion>,
         name: &Name,
     ) -> Result<Option<PublishedIndex>, Error> {
+        if !self.is_published(name)? {
+            return Ok(None);
+        }
         if let Some(before) = self.find(before, &format!("{name}/index.json"))?
             && let Some(written) = self.indexes.get(&(name.clone(), before))
             && let Some(edited) = self.edit_index(name, before, written)?

@@ -15,6 +15,8 @@ pub struct NewManifest {
     pub digest: Digest,
     /// The tags that point at it from now on.
     pub tags: Vec<Tag>,
+    /// Those of them that are not moved from one manifest to another.
+    pub immutable: Vec<Tag>,
     /// What it says of itself.
     pub inspected: InspectedManifest,
     /// What it needs of followed repositories.
@@ -55,7 +57,8 @@ impl Repositories {
     /// Stores a manifest, if it has its digest, and adds it to a repository.
     ///
     /// # Errors
-    /// Fails with [`StoreError::Gone`] where a blob that it needs is not in the repository.
+    /// Fails with [`StoreError::Gone`] where a blob that it needs is not in the repository, and with [`StoreError::Refused`]
+    /// where an immutable tag points at another manifest.
     pub async fn commit_manifest(
         &self,
         content: &Content,
@@ -105,8 +108,13 @@ fn adds_manifest(
 ) -> impl FnMut(&WriteTransaction, &Stored) -> Result<(), StoreError> + Clone + Send + 'static {
     let name = name.clone();
     move |write, stored| {
-        let NewManifest { digest, tags, inspected, adopted } = &manifest;
+        let NewManifest { digest, tags, immutable, inspected, adopted } = &manifest;
         let edit = Edit::new(write);
+        for tag in immutable {
+            if edit.tag(&name, tag)?.is_some_and(|before| before != *digest) {
+                return Err(StoreError::Refused(tag.to_string()));
+            }
+        }
         adopted.apply(&edit, &name)?;
         let is_here =
             |digest: &Digest| Ok(edit.blob(&name, digest)?.is_some() || edit.has_manifest(&name, digest)?);

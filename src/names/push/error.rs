@@ -29,6 +29,14 @@ pub enum Error {
         /// The blobs.
         digests: Vec<Digest>,
     },
+    /// A tag that stays as it is points at another manifest.
+    #[error("tag {tag:?} of {name} is immutable and points at another manifest: push under another tag")]
+    Immutable {
+        /// The repository.
+        name: Name,
+        /// The tag.
+        tag: String,
+    },
     /// The manifest to delete does not exist.
     #[error("manifest {reference} unknown to {name}")]
     UnknownManifest {

@@ -15,6 +15,8 @@ pub struct ManifestPush<'a> {
     pub reference: &'a Reference,
     /// All tags that point at it from now on.
     pub tags: Vec<Tag>,
+    /// Those of them that are not moved from one manifest to another.
+    pub immutable: Vec<Tag>,
     /// The media type that the client states.
     pub media_type: Option<&'a str>,
     /// The document.
@@ -34,7 +36,7 @@ impl Pushes {
     ///
     /// What of them only followed repositories have is fetched, and part of this repository from then on.
     pub async fn put_manifest(&self, name: &Name, push: ManifestPush<'_>) -> Result<PushedManifest, Error> {
-        let ManifestPush { reference, tags, media_type, bytes } = push;
+        let ManifestPush { reference, tags, immutable, media_type, bytes } = push;
         let digest = checked_digest(reference, &bytes)?;
         let inspected = self.inspect(&bytes, &digest, media_type).await?;
         // What is fetched for the manifest is not collected before the manifest holds it.
@@ -42,11 +44,14 @@ impl Pushes {
         let adopted = self.resolver.adopt(name, (&digest, &tags), &inspected).await?;
         self.check_blobs(name, &inspected, &adopted).await?;
         let pushed = PushedManifest { digest: digest.clone(), subject: inspected.subject.clone() };
-        let manifest = NewManifest { digest, tags, inspected, adopted };
+        let manifest = NewManifest { digest, tags, immutable, inspected, adopted };
         match self.repositories().commit_manifest(self.content(), name, bytes, manifest).await {
             // Deleted while the manifest was pushed.
             Err(UploadError::Store(StoreError::Gone(blob))) => {
                 Err(Error::MissingBlobs { name: name.clone(), digests: vec![blob] })
+            }
+            Err(UploadError::Store(StoreError::Refused(tag))) => {
+                Err(Error::Immutable { name: name.clone(), tag })
             }
             committed => Ok(committed.map(|()| pushed)?),
         }

@@ -1,7 +1,10 @@
 use ocipfs_oci::{Digest, Name, Reference, Tag};
 
 use super::{Error, Pushes};
-use crate::names::followed::{self, Target};
+use crate::{
+    images::repository::Repositories,
+    names::followed::{self, Target},
+};
 
 impl Pushes {
     /// Deletes a tag; its manifest is untagged then.
@@ -20,6 +23,18 @@ impl Pushes {
             true => Ok(()),
             false => Err(self.unknown_manifest(name, Reference::Digest(digest.clone())).await),
         }
+    }
+
+    /// Returns an immutable tag whose image needs a manifest or a blob.
+    pub async fn protecting_tag(
+        &self,
+        name: &Name,
+        digest: &Digest,
+        is_immutable: impl Fn(&str) -> bool + Send + 'static,
+    ) -> Result<Option<String>, Error> {
+        let (of, digest) = (name.clone(), digest.clone());
+        let find = move |all: &Repositories| all.protecting_tag(&of, &digest, &is_immutable);
+        Ok(self.resolver.on_repositories(find).await?)
     }
 
     /// Deletes a blob from this repository alone.

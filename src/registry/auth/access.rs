@@ -1,73 +1,69 @@
-//! Access control: with users, they decide; without, clients on this machine may push and delete, and all may
-//! pull.
+//! Access control. Access rules decide where there are some. Otherwise users decide; without users, clients on this machine
+//! may push and delete, and all may pull.
 
-use std::{str::FromStr, time::Instant};
+use std::sync::Arc;
 
 use axum::http::{Method, request::Parts};
-use serde::Deserialize;
 
 use super::{
     challenge,
     credentials::Credentials,
-    tokens::{Holder, Tokens},
+    identity::{Identity, Shown, Visitor},
+    limits::RateLimits,
+    logins::Logins,
+    pull::Pull,
 };
 use crate::{
+    access::{Action, Rules},
+    content::View,
     gateway::Visibility,
-    http::{PublicUrl, Users, basic, htpasswd::LoginError, origin::RegistryPlace, reloaded::Reload},
+    http::{
+        AccessRules, IssuedTokens, PublicUrl, Users, htpasswd::LoginError, origin::RegistryPlace,
+        reloaded::Reload, viewer,
+    },
     registry::{endpoint::Endpoint, error::ApiError},
 };
-
-/// Clients that may pull.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub enum Pull {
-    /// Every client that reaches the registry.
-    #[default]
-    Everybody,
-    /// Users only.
-    Users,
-}
-
-impl FromStr for Pull {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "everybody" => Ok(Self::Everybody),
-            "users" => Ok(Self::Users),
-            _ => Err(format!("invalid value {text:?}: expected `everybody` or `users`")),
-        }
-    }
-}
-
-impl TryFrom<String> for Pull {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
 
 /// Rules for pushes, deletions and pulls.
 #[derive(Clone, Default)]
 pub struct Access {
-    users: Option<(Users, Tokens)>,
-    /// Whether the certificate of a client makes it a user.
-    certificates: bool,
+    logins: Logins,
     pull: Pull,
     public_url: Option<PublicUrl>,
+    rules: Option<AccessRules>,
+    limits: Arc<RateLimits>,
+}
+
+/// What is to be done about a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Allowed,
+    /// A login would help.
+    Unauthorized,
+    /// The token is for something else than its user may do.
+    Scope,
+    Denied,
 }
 
 impl Access {
     /// Access for these users. Without users a program on this machine may push, unless clients come through `public_url`.
     pub fn new(users: Option<Users>, pull: Pull, public_url: Option<PublicUrl>) -> Self {
-        let users = users.map(|users| (users, Tokens::default()));
-        Self { users, certificates: false, pull, public_url }
+        Self { logins: Logins { users, ..Logins::default() }, pull, public_url, ..Self::default() }
     }
 
     /// The same, where the certificate of a client makes it a user.
     pub fn with_certificates(self) -> Self {
-        Self { certificates: true, ..self }
+        Self { logins: Logins { certificates: true, ..self.logins }, ..self }
+    }
+
+    /// Has rules decide.
+    pub fn with_rules(self, rules: Option<AccessRules>) -> Self {
+        Self { rules, ..self }
+    }
+
+    /// Accepts tokens of this node, too.
+    pub fn with_tokens(self, issued: IssuedTokens) -> Self {
+        Self { logins: Logins { issued: Some(issued), ..self.logins }, ..self }
     }
 
     /// Where clients reach the registry, if a proxy stands before it.
@@ -75,126 +71,247 @@ impl Access {
         self.public_url.as_ref()
     }
 
-    /// The users and their tokens, if there are users.
-    pub(in crate::registry) fn users(&self) -> Option<&(Users, Tokens)> {
-        self.users.as_ref()
+    pub(super) fn logins(&self) -> &Logins {
+        &self.logins
+    }
+
+    /// The rules as they are now, if there are some.
+    pub(in crate::registry) fn rules(&self) -> Option<Arc<Rules>> {
+        self.rules.as_ref().map(AccessRules::current)
+    }
+
+    /// Returns the file of rules, if there is one.
+    pub fn access_rules(&self) -> Option<&AccessRules> {
+        self.rules.as_ref()
+    }
+
+    /// Whether rules decide.
+    pub fn has_rules(&self) -> bool {
+        self.rules.is_some()
     }
 
     /// Returns the files that are read again on SIGHUP.
     pub(crate) fn files(&self) -> Vec<Box<dyn Reload>> {
-        self.users.iter().map(|(users, _)| users.file()).collect()
+        let users = self.logins.users.iter().map(Users::file);
+        users.chain(self.rules.iter().map(AccessRules::file)).collect()
     }
 
     /// Whether there are users.
     pub fn has_users(&self) -> bool {
-        self.users.is_some() || self.certificates
+        self.logins.has_users()
+    }
+
+    /// Whether clients can log in.
+    pub(super) fn has_logins(&self) -> bool {
+        self.rules().map_or_else(|| self.logins.exist(&[]), |rules| self.logins.exist(&rules.oidc))
+    }
+
+    /// Whether a request can show a login in its header.
+    pub(super) fn has_logins_by_header(&self) -> bool {
+        let exist = |issuers: &[_]| self.logins.exist_by_header(issuers);
+        self.rules().map_or_else(|| exist(&[]), |rules| exist(&rules.oidc))
+    }
+
+    pub(super) async fn login(&self, user: &str, password: &str) -> Result<Identity, LoginError> {
+        match self.rules() {
+            Some(rules) => self.logins.login(user, password, &rules.oidc).await,
+            None => self.logins.login(user, password, &[]).await,
+        }
     }
 
     /// Returns the user of a client's certificate, or that a request shows a password or a token of, whether or not the password
     /// is right.
     pub(in crate::registry) fn claimed_user(&self, shown: Credentials<'_>) -> Option<String> {
-        if let Some(user) = shown.certificate_user() {
-            return Some(user.into());
-        }
-        let (_, tokens) = self.users.as_ref()?;
-        let shown = shown.authorization()?;
-        if let Some((user, _)) = basic::credentials(shown) {
-            return Some(user);
-        }
-        match tokens.holder(shown.split_once(' ')?.1.trim(), Instant::now())? {
-            Holder::User(login) => Some(login.user().into()),
-            Holder::Anonymous => None,
-        }
+        self.has_logins().then(|| self.logins.claimed_user(shown)).flatten()
     }
 
-    /// Refuses a request that would change something and may not.
-    pub(in crate::registry) async fn check_write(
+    /// Counts a request from its address.
+    pub(in crate::registry) fn limit_address(&self, request: &Parts) -> Result<(), ApiError> {
+        let Some(rules) = self.rules() else { return Ok(()) };
+        self.limits.take_address(request, self.public_url.is_some(), rules.per_address)
+    }
+
+    /// Returns who sends a request, within the rate limits. Where it makes no difference, nothing is looked at.
+    pub(in crate::registry) async fn admit(&self, request: &Parts) -> Result<Visitor, ApiError> {
+        let shown = Credentials::of(request);
+        let Some(rules) = self.rules() else {
+            return match is_read(&request.method) && self.pull == Pull::Everybody {
+                true => Ok(Visitor::default()),
+                false => self.logins.visitor(shown, &[]).await,
+            };
+        };
+        self.limits.take_address(request, self.public_url.is_some(), rules.per_address)?;
+        let visitor = self.logins.visitor(shown, &rules.oidc).await?;
+        if visitor.shown == Shown::Wrong {
+            return Err(self.unauthorized(shown, None));
+        }
+        if let Some(user) = visitor.identity.name() {
+            self.limits.take_user(user, rules.per_user)?;
+        }
+        Ok(visitor)
+    }
+
+    /// Refuses a request that would change something and may not. Without rules, one that names no repository as well.
+    pub(in crate::registry) fn check_write(
         &self,
+        visitor: &Visitor,
         place: &RegistryPlace,
         request: &Parts,
         endpoint: Option<&Endpoint<'_>>,
     ) -> Result<(), ApiError> {
-        if !self.has_users() {
-            return place.local(request).map_err(|why| ApiError::needs_users(&why));
+        let has_logins = self.has_logins();
+        if self.rules.is_none() && visitor.identity == Identity::Anonymous {
+            let is_local = (!self.has_users()).then(|| place.local(request));
+            return match is_local {
+                Some(Ok(())) => Ok(()),
+                Some(Err(why)) if !has_logins => Err(ApiError::needs_users(&why)),
+                _ => {
+                    let scope = endpoint.and_then(|endpoint| endpoint.scope("pull,push"));
+                    Err(self.unauthorized(Credentials::of(request), scope.as_deref()))
+                }
+            };
         }
-        let scope = endpoint.and_then(|endpoint| endpoint.scope("pull,push"));
-        self.admit_user(Credentials::of(request), scope.as_deref()).await
+        let Some(endpoint) = endpoint else { return Ok(()) };
+        let Some(name) = endpoint.name() else { return Ok(()) };
+        let is_deletion = request.method == Method::DELETE && !matches!(endpoint, Endpoint::Upload { .. });
+        let (action, scope) =
+            if is_deletion { (Action::Delete, "delete") } else { (Action::Push, "pull,push") };
+        // Clients that sign upload what a signature is made of; `manifests::put` looks at the manifest.
+        if action == Action::Push && self.verdict(visitor, Action::Sign, name) == Verdict::Allowed {
+            return Ok(());
+        }
+        self.check(visitor, Credentials::of(request), (action, name), endpoint.scope(scope))
     }
 
-    /// Refuses a pull without a login where only users pull.
-    pub(in crate::registry) async fn check_read(
+    /// Refuses to read what may not be read.
+    pub(in crate::registry) fn check_read(
         &self,
+        visitor: &Visitor,
         shown: Credentials<'_>,
         endpoint: &Endpoint<'_>,
     ) -> Result<(), ApiError> {
-        match self.pull {
-            Pull::Users => self.admit_user(shown, endpoint.scope("pull").as_deref()).await,
-            Pull::Everybody => Ok(()),
+        match (endpoint.name(), endpoint) {
+            // What a client may see of the catalog is looked at entry by entry.
+            (None, _) if self.rules.is_some() => Ok(()),
+            (None, _) => self.check_pull(visitor, shown, ""),
+            (Some(name), Endpoint::Upload { .. }) if self.rules.is_some() => {
+                match self.may(visitor, Action::Sign, name) {
+                    true => Ok(()),
+                    false => self.check(visitor, shown, (Action::Push, name), endpoint.scope("pull,push")),
+                }
+            }
+            (Some(name), _) => self.check(visitor, shown, (Action::Pull, name), endpoint.scope("pull")),
         }
     }
 
-    /// Refuses a request for content that is of no repository, without a login where only users pull.
-    pub(in crate::registry) async fn check_pull(&self, shown: Credentials<'_>) -> Result<(), ApiError> {
-        match self.pull {
-            Pull::Users => self.admit_user(shown, None).await,
-            Pull::Everybody => Ok(()),
-        }
-    }
-
-    /// Returns the user that a request shows, by a certificate, a password or a token.
-    pub(in crate::registry) async fn visiting_user(
+    /// Refuses a pull of what is below a name, such as `ipfs/<cid>`.
+    pub(in crate::registry) fn check_pull(
         &self,
-        request: &Parts,
-    ) -> Result<Option<String>, ApiError> {
-        let shown = Credentials::of(request);
-        if let Some(user) = shown.certificate_user() {
-            return Ok(Some(user.into()));
-        }
-        let Some((users, tokens)) = &self.users else { return Ok(None) };
-        Ok(match holder(users, tokens, shown).await? {
-            Some(Holder::User(login)) => Some(login.user().into()),
-            Some(Holder::Anonymous) | None => None,
-        })
+        visitor: &Visitor,
+        shown: Credentials<'_>,
+        name: &str,
+    ) -> Result<(), ApiError> {
+        let scope = name.is_empty().then(|| "registry:catalog:*".into());
+        self.check(visitor, shown, (Action::Pull, name), scope)
     }
 
-    /// Whether clients may pull without a login.
-    pub(in crate::registry) fn everybody_pulls(&self) -> bool {
-        self.pull == Pull::Everybody || !self.has_users()
+    fn check(
+        &self,
+        visitor: &Visitor,
+        shown: Credentials<'_>,
+        (action, name): (Action, &str),
+        scope: Option<String>,
+    ) -> Result<(), ApiError> {
+        match self.verdict(visitor, action, name) {
+            Verdict::Allowed => Ok(()),
+            Verdict::Unauthorized => Err(self.unauthorized(shown, scope.as_deref())),
+            Verdict::Scope => {
+                let message = format!("the token is not for {action} of {name}: request one with this scope");
+                Err(self.unauthorized(shown, scope.as_deref()).with_message(message))
+            }
+            Verdict::Denied => {
+                let user = visitor.identity.name().unwrap_or("anonymous");
+                Err(ApiError::denied(format!("{user} may not {action} {name}: no rule or token allows it")))
+            }
+        }
+    }
+
+    /// Whether a client may do something.
+    pub(in crate::registry) fn may(&self, visitor: &Visitor, action: Action, name: &str) -> bool {
+        self.verdict(visitor, action, name) == Verdict::Allowed
+    }
+
+    fn verdict(&self, visitor: &Visitor, action: Action, name: &str) -> Verdict {
+        let Some(rules) = self.rules() else { return self.verdict_of_users(visitor, action, name) };
+        if rules.allows(&Default::default(), action, name) {
+            return Verdict::Allowed;
+        }
+        let is_allowed = match &visitor.identity {
+            Identity::Anonymous => return Verdict::Unauthorized,
+            Identity::Issued(token) => token.allows(action, name),
+            Identity::User(_) | Identity::Certificate(_) | Identity::Oidc(_) => {
+                rules.allows(&visitor.identity.user(), action, name)
+            }
+        };
+        match (is_allowed, visitor.scopes.allows(action, name)) {
+            (false, _) => Verdict::Denied,
+            (true, false) => Verdict::Scope,
+            (true, true) => Verdict::Allowed,
+        }
+    }
+
+    /// Without rules a user may do everything, and a token of this node what it is for.
+    fn verdict_of_users(&self, visitor: &Visitor, action: Action, name: &str) -> Verdict {
+        match &visitor.identity {
+            _ if action == Action::Pull && self.pull == Pull::Everybody => Verdict::Allowed,
+            Identity::User(_) | Identity::Certificate(_) | Identity::Oidc(_) => Verdict::Allowed,
+            Identity::Issued(token) if name.is_empty() || token.allows(action, name) => Verdict::Allowed,
+            Identity::Issued(_) => Verdict::Denied,
+            // `check_write` has let clients on this machine pass.
+            Identity::Anonymous if action != Action::Pull && !self.has_users() => Verdict::Allowed,
+            Identity::Anonymous => Verdict::Unauthorized,
+        }
+    }
+
+    /// What a client sees by CIDs and digests.
+    pub(in crate::registry) fn view(&self, visitor: &Visitor) -> View {
+        let token = visitor.identity.issued().cloned();
+        match self.rules() {
+            Some(rules) => viewer::view(&rules, visitor.identity.user(), token),
+            None if self.pull == Pull::Users && token.is_some() => {
+                viewer::view(&Arc::default(), Default::default(), token)
+            }
+            None => View::default(),
+        }
     }
 
     /// Which caches may keep what is pulled.
     pub(in crate::registry) fn visibility(&self) -> Visibility {
         match self.pull {
-            Pull::Users => Visibility::Private,
-            Pull::Everybody => Visibility::Public,
+            Pull::Everybody if self.rules.is_none() => Visibility::Public,
+            Pull::Everybody | Pull::Users => Visibility::Private,
         }
     }
 
     /// Refuses a client that sends neither a password nor a token, where there are users: so it learns that it can log in.
-    pub(in crate::registry) async fn greet(&self, shown: Credentials<'_>) -> Result<(), ApiError> {
-        let Some((users, tokens)) = &self.users else { return Ok(()) };
-        if shown.certificate_user().is_some() {
+    pub(in crate::registry) async fn greet(&self, request: &Parts) -> Result<(), ApiError> {
+        if !self.has_logins_by_header() {
             return Ok(());
         }
-        match holder(users, tokens, shown).await? {
-            Some(_) => Ok(()),
-            None => Err(self.unauthorized(shown, None)),
+        self.limit_address(request)?;
+        let shown = Credentials::of(request);
+        let issuers = self.rules().map(|rules| rules.oidc.clone()).unwrap_or_default();
+        match self.logins.visitor(shown, &issuers).await?.shown {
+            Shown::Valid => Ok(()),
+            Shown::Nothing | Shown::Wrong => Err(self.unauthorized(shown, None)),
         }
     }
 
-    /// Requires a certificate, or a user's password or token, where there are users.
-    async fn admit_user(&self, shown: Credentials<'_>, scope: Option<&str>) -> Result<(), ApiError> {
-        if !self.has_users() || shown.certificate_user().is_some() {
-            return Ok(());
+    /// The refusal of a client that may log in and ask again.
+    pub(in crate::registry) fn unauthorized(&self, shown: Credentials<'_>, scope: Option<&str>) -> ApiError {
+        if !self.has_logins_by_header() {
+            return ApiError::needs_certificate();
         }
-        let Some((users, tokens)) = &self.users else { return Err(ApiError::needs_certificate()) };
-        match holder(users, tokens, shown).await? {
-            Some(Holder::User(_)) => Ok(()),
-            Some(Holder::Anonymous) | None => Err(self.unauthorized(shown, scope)),
-        }
-    }
-
-    fn unauthorized(&self, shown: Credentials<'_>, scope: Option<&str>) -> ApiError {
         ApiError::unauthorized(challenge::bearer(self.public_url(), shown, scope))
     }
 }
@@ -202,36 +319,4 @@ impl Access {
 /// Whether a method only reads.
 pub fn is_read(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD)
-}
-
-/// Returns the user or the token that a request sends; none where it sends nothing valid.
-async fn holder(users: &Users, tokens: &Tokens, shown: Credentials<'_>) -> Result<Option<Holder>, ApiError> {
-    let Some(shown) = shown.authorization() else { return Ok(None) };
-    users.refresh().await;
-    if let Some((user, password)) = basic::credentials(shown) {
-        return match users.login(&user, &password).await {
-            Ok(login) => Ok(Some(Holder::User(login))),
-            Err(LoginError::Wrong) => Ok(None),
-            Err(error @ (LoginError::Busy | LoginError::TooLong(_))) => Err(error.into()),
-        };
-    }
-    let Some((scheme, token)) = shown.split_once(' ') else { return Ok(None) };
-    if !scheme.eq_ignore_ascii_case("bearer") {
-        return Ok(None);
-    }
-    let holder = tokens.holder(token.trim(), Instant::now());
-    Ok(holder.filter(|holder| match holder {
-        Holder::User(login) => users.still_has(login),
-        Holder::Anonymous => true,
-    }))
-}
-
-impl From<LoginError> for ApiError {
-    fn from(error: LoginError) -> Self {
-        match error {
-            LoginError::Wrong => Self::unauthorized(None),
-            LoginError::TooLong(_) => Self::unauthorized(None).with_message(error),
-            LoginError::Busy => Self::busy(error),
-        }
-    }
 }

@@ -19,7 +19,7 @@ const LAYERS: &[&[&str]] = &[
     &["gateway", "names"],
     &["images"],
     &["content"],
-    &["memory", "allocator", "http_client"],
+    &["access", "memory", "allocator", "http_client"],
 ];
 /// The crates, and the crates of this workspace that each builds on.
 const CRATES: &[(&str, &[&str])] = &[

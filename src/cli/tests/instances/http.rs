@@ -1,7 +1,8 @@
 //! Errors of the HTTP listeners: the gateway, users, and where a request comes from.
 
-use super::{at, refused, why};
+use super::{at, path, refused, why};
 use crate::{
+    access,
     content::{self, car::ByteSpan},
     gateway, http, memory, rpc,
 };
@@ -13,6 +14,7 @@ pub fn all(text: &mut String) {
     tls_errors(text);
     event_errors(text);
     acme_errors(text);
+    access_errors(text);
     remote_errors(text);
     setting_errors(text);
 }
@@ -111,6 +113,39 @@ fn acme_errors(text: &mut String) {
         E::Answer(_) => E::Answer(why()),
         E::Certificate(_) => E::Certificate(http::tls::Error::Read { path: "a.pem".into(), why: refused() }),
         E::Slow => E::Slow,
+    );
+}
+
+fn access_errors(text: &mut String) {
+    let file = || "/etc/ocipfs/access.toml".to_string();
+    let typo = || "\n[[rules]]".parse::<access::Rules>().unwrap_err();
+    {
+        instances!(text, access::Error, access::Error { .. } => typo(),);
+    }
+    {
+        use http::AccessRulesError as E;
+        instances!(text, http::AccessRulesError,
+            E::Read { .. } => E::Read { path: file(), why: refused() },
+            E::Large { .. } => E::Large { path: file(), bytes: 5 << 20 },
+            E::Invalid { .. } => E::Invalid { path: file(), why: typo() },
+        );
+    }
+    {
+        use http::TokensError as E;
+        instances!(text, http::TokensError,
+            E::File { .. } => E::File { path: path(), why: refused() },
+            E::Json { .. } => E::Json { path: path(), why: why() },
+            E::Exists(_) => E::Exists("ci".into()),
+            E::Unknown(_) => E::Unknown("ci".into()),
+            E::Name(_) => E::Name("a b".into()),
+            E::TooMany => E::TooMany,
+        );
+    }
+    use http::oidc::Error as E;
+    instances!(text, http::oidc::Error,
+        E::Invalid(_) => E::Invalid(why()),
+        E::UnknownIssuer(_) => E::UnknownIssuer("https://issuer.example".into()),
+        E::Keys { .. } => E::Keys { issuer: "https://issuer.example".into(), why: why() },
     );
 }
 

@@ -10,7 +10,7 @@ use crate::content::{
     Blob, Error,
     download::{Committed, whole::hash},
     keep::Kept,
-    store::Stored,
+    store::{Origin, Store, Stored, note_from_peers},
 };
 
 /// The id of a file that has none, because it was only streamed through.
@@ -72,10 +72,26 @@ impl Task {
         let verified: Vec<Digest> = kept.iter().map(|blob| blob.digest.clone()).collect();
         let (size, root) = (self.shared.file.size(), self.shared.root);
         let stored = match self.shared.file.is_streaming_through() {
-            true => Stored { id: STREAMED_ID, digest, size, root },
+            true => {
+                self.note_from_peers().await?;
+                Stored { id: STREAMED_ID, digest, size, root }
+            }
             false => self.finish(digest, &verified, &kept).await?,
         };
         Ok(Committed { stored, verified, promises: promised.len() })
+    }
+
+    /// A stored file that was streamed through all the same, since its reader may not see it, came from peers as well now.
+    async fn note_from_peers(&self) -> Result<(), Error> {
+        if self.shared.file.origin() != Origin::Peers {
+            return Ok(());
+        }
+        let root = self.shared.root;
+        let note = move |store: &Store| match store.file(&root)? {
+            Some(_) => store.database().write(|write| note_from_peers(write, &root)),
+            None => Ok(()),
+        };
+        Ok(self.content.store().run(note).await?)
     }
 
     /// Judges the promises of readers that joined while the file was stored; now none can join.

@@ -13,6 +13,8 @@ use super::{
 pub(super) const PIN: &str = "pin/";
 /// Prefix of the keys of followed names.
 const FOLLOW: &str = "follow/";
+/// Prefix of the keys of repositories; the name, the kind of the content and its digest follow.
+const REPOSITORY: &str = "repository/";
 
 /// Why something is retained: classes add up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,6 +56,12 @@ impl RetentionClass {
     pub fn from_bits(bits: u8) -> Self {
         Self(bits)
     }
+}
+
+/// Returns the repository that retains something by this key.
+pub fn repository_of(gc_root_key: &[u8]) -> Option<&str> {
+    let rest = std::str::from_utf8(gc_root_key).ok()?.strip_prefix(REPOSITORY)?;
+    Some(rest.rsplit_once('/')?.0.rsplit_once('/')?.0)
 }
 
 /// Tells every root that is retained, and why.

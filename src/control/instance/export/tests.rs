@@ -53,6 +53,8 @@ impl Bed {
             registry: "localhost:5050".into(),
             listen: "localhost:5050".into(),
             tls: false,
+            access_rules: None,
+            shares_restricted: false,
             naming: Naming {
                 share: SharePolicy::All,
                 follow: Vec::new(),

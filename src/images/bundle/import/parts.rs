@@ -4,10 +4,11 @@
 use std::collections::{BTreeSet, HashSet};
 
 use ocipfs_node::{Block, Cid, car::ReadError, is_block};
+use ocipfs_oci::Name;
 
 use super::{BundleFile, ReadBundle, Refusal};
 use crate::{
-    content::{self, Content, ExpectedFile, FileImporter, Store, StoreError},
+    content::{self, Content, ExpectedFile, FileImporter, Origin, Store, StoreError},
     images::{
         bundle::{BundleReader, EndOfPart, Error},
         input::Input,
@@ -188,13 +189,22 @@ impl Reading {
 /// Begins a bundle: what is stored is not expected again.
 fn expect(content: &Content, bundle: &ReadBundle) -> Result<FileImporter, Error> {
     let store: &Store = content.store();
-    let mut importer = FileImporter::new(content.clone(), bundle.root)?;
+    let mut importer = FileImporter::new(content.clone(), bundle.root, origin(content, bundle))?;
     for blob in bundle.manifest.contained() {
         let Some(root) = blob.cid else { continue };
         let (digest, is_stored) = (blob.digest.clone(), store.present_guarded(&blob.digest)?.is_some());
         importer.expect(ExpectedFile { digest, size: blob.size, root, is_stored })?;
     }
     Ok(importer)
+}
+
+/// Returns how the content of a bundle counts: as that of peers, or as pushed where any of its repositories is not for all.
+fn origin(content: &Content, bundle: &ReadBundle) -> Origin {
+    let is_for_all = |repository: &Name| content.store().peers_see_repository(repository.as_str());
+    match bundle.manifest.images.iter().all(|image| is_for_all(&image.repository)) {
+        true => Origin::Peers,
+        false => Origin::Pushed,
+    }
 }
 
 fn end_of(bundle: &Cid, block: &Block) -> Option<EndOfPart> {

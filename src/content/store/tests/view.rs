@@ -1,0 +1,118 @@
+use std::sync::{Arc, Mutex};
+
+use super::*;
+use crate::content::{
+    Readers, SharePolicy, View, Viewer,
+    store::{
+        index::{GcRoot, Index, release_root, retain_root},
+        note_from_peers,
+    },
+};
+
+/// One who sees these repositories; as readers, what all see.
+#[derive(Default)]
+struct Sees {
+    repositories: Mutex<Vec<&'static str>>,
+    peers_see_all: bool,
+}
+
+impl Viewer for Sees {
+    fn sees(&self, repository: &str) -> bool {
+        self.repositories.lock().unwrap().contains(&repository)
+    }
+}
+
+impl Readers for Sees {
+    fn all_see(&self, repository: &str) -> bool {
+        self.sees(repository)
+    }
+
+    fn hides_nothing(&self) -> bool {
+        false
+    }
+
+    fn peers_see_all(&self) -> bool {
+        self.peers_see_all
+    }
+}
+
+/// Whether a viewer of these repositories sees the root, a leaf, the file and the blob.
+fn seen(store: &Store, dag: &Dag, content: &Bytes, repositories: &[&'static str]) -> [bool; 4] {
+    let viewer = Sees { repositories: Mutex::new(repositories.to_vec()), ..Sees::default() };
+    View::of(Some(Arc::new(viewer))).enter(|| {
+        [
+            store.is_visible(&dag.root()).unwrap(),
+            store.is_visible(&dag.leaves[0].0.cid).unwrap(),
+            store.is_visible_file(&dag.root()).unwrap(),
+            store.is_visible_blob(&Digest::sha256_of(content)).unwrap(),
+        ]
+    })
+}
+
+#[test]
+fn pushed_content_is_visible_to_those_who_see_a_repository_that_holds_it() {
+    for length in [1000, 3 * MIB] {
+        let (_dir, store) = temp();
+        let (database, index) = (store.database(), Index::new(store.database()));
+        let content = bytes(1, length);
+        let dag = Dag::new(Profile::UnixfsV1, &content);
+        // What is not here is hidden from none.
+        assert_eq!(seen(&store, &dag, &content, &[]), [true; 4]);
+        put(&store, &content, &[&dag]);
+        let root = dag.root();
+        let hold = |key: &'static str| database.write(|write| retain_root(write, key, &root)).unwrap();
+        let see = |repositories: &[&'static str]| seen(&store, &dag, &content, repositories);
+        assert_eq!(see(&["team/app"]), [false; 4]);
+        hold("repository/team/app/blobs/sha256:00");
+        hold("follow/k51");
+        assert_eq!((see(&["team/app"]), see(&["team"]), see(&["app"])), ([true; 4], [false; 4], [false; 4]));
+        hold("repository/other/manifests/sha256:00");
+        assert_eq!(see(&["other"]), [true; 4]);
+        database.write(|write| release_root(write, "repository/other/manifests/sha256:00", &root)).unwrap();
+        assert_eq!(see(&["other"]), [false; 4]);
+        // A pull of one who sees it, and a pin, open nothing.
+        index.retain(&dag.leaves[0].0.cid, &GcRoot::new(false, &[root], vec![])).unwrap();
+        assert_eq!(see(&[]), [false; 4]);
+        // A peer that sends one block has that block, and need not have the file.
+        store.put_blocks(&dag.blocks()[..1]).unwrap();
+        let is_root = dag.blocks()[0].cid == root;
+        assert_eq!(see(&[]), [is_root, true, false, false]);
+        database.write(|write| note_from_peers(write, &root)).unwrap();
+        assert_eq!(see(&[]), [true; 4]);
+    }
+}
+
+#[test]
+fn content_that_a_command_added_is_visible_to_all() {
+    let (_dir, store) = temp();
+    let content = bytes(1, 3 * MIB);
+    let dag = Dag::new(Profile::UnixfsV1, &content);
+    put(&store, &content, &[&dag]);
+    assert_eq!(seen(&store, &dag, &content, &[]), [false; 4]);
+    let root = dag.root();
+    Index::new(store.database()).retain(&root, &GcRoot::new(true, &[root], vec![])).unwrap();
+    assert_eq!(seen(&store, &dag, &content, &[]), [true; 4]);
+}
+
+#[test]
+fn peers_are_shown_what_all_see_unless_they_see_everything() {
+    for peers_see_all in [false, true] {
+        let (_dir, store) = temp();
+        let content = bytes(1, 3 * MIB);
+        let dag = Dag::new(Profile::UnixfsV1, &content);
+        put(&store, &content, &[&dag]);
+        let root = dag.root();
+        let hold = |write: &_| retain_root(write, "repository/team/app/blobs/sha256:00", &root);
+        store.database().write(hold).unwrap();
+        assert!(SharePolicy::All.shows(&store, &root).unwrap());
+        let readers = Arc::new(Sees { peers_see_all, ..Sees::default() });
+        store.set_readers(readers.clone());
+        let shows = || dag.blocks().iter().all(|block| SharePolicy::All.shows(&store, &block.cid).unwrap());
+        assert_eq!((shows(), store.peers_see_repository("team/app")), (peers_see_all, peers_see_all));
+        // What a download may take over is what all may read, wherever peers get more.
+        assert!(!store.all_see(&root).unwrap());
+        readers.repositories.lock().unwrap().push("team/app");
+        assert!(shows() && store.peers_see_repository("team/app") && store.all_see(&root).unwrap());
+        assert!(!SharePolicy::Added.shows(&store, &root).unwrap());
+    }
+}
