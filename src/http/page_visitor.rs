@@ -13,18 +13,20 @@ pub struct PageVisitor {
     pub may_log_in: bool,
     /// Whether the node's own data is shown: peers, transfers, the store, names.
     pub sees_node: bool,
+    /// Whether the listener is another one than the registry's, from which nothing can be pulled.
+    pub is_elsewhere: bool,
     pulls: Arc<Pulls>,
 }
 
 impl PageVisitor {
     /// A visitor without a login who may pull from the repositories that `pulls` says, and sees nothing else.
     pub fn new(pulls: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
-        Self { user: None, may_log_in: false, sees_node: false, pulls: Arc::new(pulls) }
+        Self { user: None, may_log_in: false, sees_node: false, is_elsewhere: false, pulls: Arc::new(pulls) }
     }
 
-    /// A visitor who is shown everything.
+    /// A visitor of the admin address, who is shown everything.
     pub fn operator() -> Self {
-        Self { sees_node: true, ..Self::new(|_| true) }
+        Self { sees_node: true, is_elsewhere: true, ..Self::new(|_| true) }
     }
 
     /// Whether the visitor may pull from a repository.

@@ -11,6 +11,8 @@ pub struct Session {
     user: Option<String>,
     /// Where a login begins, if one may show more.
     login: Option<&'static str>,
+    /// The registry's address, where the page came from another one.
+    pull_from: Option<String>,
     /// The node, where its data is shown.
     node: Option<NodeInfo>,
 }
@@ -18,18 +20,16 @@ pub struct Session {
 #[derive(Debug, Serialize)]
 struct NodeInfo {
     version: &'static str,
-    /// The registry's address, for those that reach the page by another one.
-    registry: String,
 }
 
 impl Session {
     /// The session of a visitor of the node with this registry.
     pub fn of(visitor: &PageVisitor, registry: &str) -> Self {
-        let node = || NodeInfo { version: env!("CARGO_PKG_VERSION"), registry: registry.into() };
         Self {
             user: visitor.user.clone(),
             login: visitor.may_log_in.then_some(LOGIN),
-            node: visitor.sees_node.then(node),
+            pull_from: visitor.is_elsewhere.then(|| registry.into()),
+            node: visitor.sees_node.then_some(NodeInfo { version: env!("CARGO_PKG_VERSION") }),
         }
     }
 }

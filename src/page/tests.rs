@@ -117,7 +117,13 @@ fn a_session_tells_of_the_node_only_to_those_who_see_it() {
     let session =
         |visitor: &PageVisitor| serde_json::to_value(Session::of(visitor, "localhost:5050")).unwrap();
     let visitor = PageVisitor { may_log_in: true, ..PageVisitor::new(|_| true) };
-    assert_eq!(session(&visitor), json!({ "user": null, "login": "/page/data/login", "node": null }));
-    let node = json!({ "version": env!("CARGO_PKG_VERSION"), "registry": "localhost:5050" });
-    assert_eq!(session(&PageVisitor::operator()), json!({ "user": null, "login": null, "node": node }));
+    assert_eq!(
+        session(&visitor),
+        json!({ "user": null, "login": "/page/data/login", "pull_from": null, "node": null })
+    );
+    let node = json!({ "version": env!("CARGO_PKG_VERSION") });
+    assert_eq!(
+        session(&PageVisitor::operator()),
+        json!({ "user": null, "login": null, "pull_from": "localhost:5050", "node": node })
+    );
 }
