@@ -4,7 +4,7 @@
 export function h(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
   set(element, attributes);
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
   return element;
 }
 
@@ -12,7 +12,7 @@ export function h(tag, attributes = {}, ...children) {
 export function svg(tag, attributes = {}, ...children) {
   const element = document.createElementNS('http://www.w3.org/2000/svg', tag);
   set(element, attributes);
-  element.append(...children.flat().filter(Boolean));
+  element.append(...children.flat(Infinity).filter(Boolean));
   return element;
 }
 
@@ -164,9 +164,9 @@ export function say(message) {
 
 export const empty = (...children) => h('p', { class: 'empty' }, ...children);
 
-/** A heading cell that says its column. */
+/** Headings of columns: `#` for numbers, `+` for what a narrow window leaves out. */
 export const columns = (...names) =>
-  h('thead', {}, h('tr', {}, names.map((name) => h('th', { scope: 'col', class: name.startsWith('#') ? 'n' : null }, name.replace('#', '')))));
+  h('thead', {}, h('tr', {}, names.map((name) => h('th', { scope: 'col', class: { '#': 'n', '+': 'spare' }[name[0]] }, name.replace(/^[#+]/, '')))));
 
 /** A figure with its name. */
 export function figure(name, value, note) {

@@ -24,7 +24,7 @@ export function repositories(main, shared, chosen) {
   const pair = h('div', { class: 'pair' }, listed.element, detail);
   main.append(pair);
   const go = (name) => {
-    pair.classList.toggle('open', Boolean(name));
+    pair.classList.toggle('chosen', Boolean(name));
     listed.choose(name);
     if (name) showRepository(detail, shared, name);
     else detail.replaceChildren(welcome(shared));
@@ -124,9 +124,8 @@ function welcome(shared) {
     { class: 'welcome' },
     h('h2', {}, 'Choose a repository'),
     h('p', {}, 'Its tags, platforms, layers and referrers are shown here, with the lines that pull them.'),
-    h('h3', {}, 'Push one'),
-    line(`docker tag app:1 ${host}/app:1`, 'the tag command'),
-    line(`docker push ${host}/app:1`, 'the push command'),
+    // Those who see the node may push.
+    shared.session.node ? [h('h3', {}, 'Push one'), line(`docker tag app:1 ${host}/app:1`, 'the tag command'), line(`docker push ${host}/app:1`, 'the push command')] : null,
     h('h3', {}, 'Pull anything by its CID'),
     line(`docker pull ${host}/ipfs/<cid>`, 'the pull command'),
   );
@@ -139,7 +138,7 @@ async function showRepository(detail, shared, name) {
   const mine = ++turn;
   const rows = h('tbody');
   const more = h('button', { type: 'button', class: 'button', hidden: true }, 'Show more tags');
-  const table = h('div', { class: 'scroll' }, h('table', { class: 'tags' }, h('caption', { class: 'aside' }, `Tags of ${name}`), columns('Tag', 'Platforms', '#Size', 'Pushed', 'Digest'), rows));
+  const table = h('div', { class: 'scroll' }, h('table', { class: 'tags' }, h('caption', { class: 'aside' }, `Tags of ${name}`), columns('Tag', 'Platforms', '#Size', 'Pushed', '+Digest'), rows));
   const pull = h('div', { class: 'pull' });
   const status = h('p', { class: 'note', role: 'status' }, 'Loading…');
   detail.replaceChildren(h('a', { class: 'back', href: '#/repositories' }, '‹ All repositories'), h('h1', {}, name), pull, status, table, more);
@@ -184,7 +183,7 @@ async function published_(shared) {
 
 function tagRows(shared, name, { tag, pushed, image, missing }) {
   const id = `image-${name}-${tag}`.replace(/[^\w-]/g, '_');
-  const open = h('button', { type: 'button', class: 'open', 'aria-expanded': 'false', 'aria-controls': id }, svg('svg', { viewBox: '0 0 8 8', 'aria-hidden': 'true' }, svg('path', { d: 'M2 1l4 3-4 3z' })), tag);
+  const open = h('button', { type: 'button', class: 'twist', 'aria-expanded': 'false', 'aria-controls': id }, svg('svg', { viewBox: '0 0 8 8', 'aria-hidden': 'true' }, svg('path', { d: 'M2 1l4 3-4 3z' })), tag);
   const cell = h('td', { colspan: 5 });
   const below = h('tr', { id, class: 'below', hidden: true }, cell);
   open.addEventListener('click', () => {
@@ -193,7 +192,7 @@ function tagRows(shared, name, { tag, pushed, image, missing }) {
     if (!below.hidden && !cell.hasChildNodes()) showImage(cell, shared, name, tag);
   });
   const facts = image
-    ? [h('td', { class: 'chips' }, chips(image)), h('td', { class: 'n' }, bytes(image.bytes)), h('td', {}, ago(pushed ?? image.parts[0]?.created)), h('td', { class: 'with' }, short(image.digest), copy(image.digest, 'the digest'))]
+    ? [h('td', { class: 'chips' }, chips(image)), h('td', { class: 'n' }, bytes(image.bytes)), h('td', {}, ago(pushed ?? image.parts[0]?.created)), h('td', { class: 'with spare' }, short(image.digest), copy(image.digest, 'the digest'))]
     : [h('td', { colspan: 4, class: 'bad' }, missing)];
   return [h('tr', {}, h('th', { scope: 'row' }, open), facts), below];
 }

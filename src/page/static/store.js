@@ -40,7 +40,7 @@ export function store(main, shared) {
     text(figures.damaged.shown, number(stored.damaged));
     figures.damaged.element.classList.toggle('alarm', stored.damaged > 0);
     showUses(bar, rows, stored);
-    text(limit, limits(stored));
+    limit.replaceChildren(...limits(stored));
   };
   const stop = shared.watch(SLOW, () => get('store'), got, shared.fail);
   garbage.count();
@@ -64,12 +64,9 @@ function showUses(bar, rows, stored) {
 }
 
 function limits({ cache_size, max_size, abandoned_uploads, oldest_upload_seconds }) {
-  const said = [
-    max_size ? `The store is limited to ${bytes(max_size)}.` : 'The store has no limit (--max-size).',
-    cache_size !== null && cache_size !== undefined ? `The pull cache is limited to ${bytes(cache_size)}.` : 'The pull cache has no limit (--cache-size).',
-    abandoned_uploads ? `${plural(abandoned_uploads, 'upload was', 'uploads were')} abandoned, the oldest ${duration(oldest_upload_seconds)} ago; \`ocipfs store gc --uploads\` drops them.` : '',
-  ];
-  return said.filter(Boolean).join(' ');
+  const limited = (what, size, flag) => (size === null || size === undefined ? [`The ${what} has no limit (`, h('code', {}, flag), '). '] : [`The ${what} is limited to ${bytes(size)}. `]);
+  const abandoned = () => [`${plural(abandoned_uploads, 'upload was', 'uploads were')} abandoned, the oldest ${duration(oldest_upload_seconds)} ago: `, h('code', {}, 'ocipfs store gc --uploads'), ' drops them.'];
+  return [...limited('store', max_size, '--max-size'), ...limited('pull cache', cache_size, '--cache-size'), ...(abandoned_uploads ? abandoned() : [])];
 }
 
 /** What `store gc` would do: counted when it is looked at, since it walks through the whole store. */
@@ -92,7 +89,7 @@ function collection(shared) {
     again.disabled = false;
   };
   again.addEventListener('click', count);
-  const element = h('section', { class: 'card' }, h('h2', {}, 'Garbage collection'), result, note, h('div', { class: 'with' }, again), line('ocipfs store gc', 'the command'));
+  const element = h('section', { class: 'card' }, h('h2', {}, 'Garbage collection'), result, note, h('div', { class: 'actions' }, again, line('ocipfs store gc', 'the command')));
   return { element, count };
 }
 

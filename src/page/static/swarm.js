@@ -14,14 +14,13 @@ export function swarm(main, shared) {
   const graph = drawGraph();
   const lines = drawHistory();
   const rows = h('tbody');
-  const none = empty('No peer is connected. Name one with ', h('code', {}, '--peer'), ' or ', h('code', {}, 'ocipfs swarm connect'), '.');
+  const none = empty('No peer is connected. ', h('code', {}, '--peer'), ' and ', h('code', {}, 'ocipfs swarm connect'), ' name one.');
   const table = h('div', { class: 'scroll' }, h('table', {}, h('caption', {}, 'Connected peers'), columns('Peer', 'Program', 'Address', '', '#Since', '#↓', '#↑', '#Received', '#Sent'), rows));
   const own = h('div', {});
   main.append(
     h('h1', { class: 'aside' }, 'Swarm'),
     h('dl', { class: 'figures' }, Object.values(figures).map((one) => one.element)),
-    h('div', { class: 'two' }, h('figure', { class: 'card' }, h('figcaption', {}, 'Peers and what flows between them and this node'), graph.element), h('div', { class: 'column' }, h('figure', { class: 'card' }, h('figcaption', {}, 'The last two minutes'), lines.element), own)),
-    none,
+    h('div', { class: 'two' }, h('figure', { class: 'card' }, h('figcaption', {}, 'Peers and what flows between them and this node. Filled: this node dialed; hollow: it was dialed.'), graph.element, none), h('div', { class: 'column' }, h('figure', { class: 'card' }, h('figcaption', {}, 'The last two minutes'), lines.element), own)),
     table,
   );
   const update = () => {
@@ -31,6 +30,7 @@ export function swarm(main, shared) {
     text(figures.down.shown, rate(rates('in')));
     text(figures.up.shown, rate(rates('out')));
     none.hidden = data.peers.length > 0;
+    graph.element.toggleAttribute('hidden', data.peers.length === 0);
     table.hidden = data.peers.length === 0;
     graph.update(data, rates);
     lines.update(shared.history);
@@ -92,26 +92,28 @@ function drawGraph() {
   const own = svg('g', { class: 'own' }, svg('circle', { cx: middle.x, cy: middle.y, r: 20 }), svg('text', { x: middle.x, y: middle.y + 4 }, 'this'));
   const element = svg('svg', { class: 'graph', viewBox: `0 0 ${width} ${height}`, role: 'img', 'aria-label': 'Graph of the connected peers; the table below has the same numbers' }, edges, own, nodes);
   const place = (index, count) => {
-    const ring = Math.floor(index / RING);
     const rings = Math.ceil(count / RING);
-    const inRing = Math.min(RING, count - ring * RING);
-    const angle = ((index % RING) / inRing) * 2 * Math.PI - Math.PI / 2 + (ring % 2) * (Math.PI / RING);
-    const far = rings === 1 ? 0.78 : 0.5 + (0.42 * ring) / (rings - 1);
-    return { x: middle.x + Math.cos(angle) * far * (width / 2 - 60), y: middle.y + Math.sin(angle) * far * (height / 2 - 16) };
+    const most = Math.ceil(count / rings);
+    const ring = Math.floor(index / most);
+    const inRing = Math.min(most, count - ring * most);
+    const angle = ((index % most) + (ring % 2) / 2) * ((2 * Math.PI) / inRing) - Math.PI / 2;
+    const far = rings === 1 ? 0.86 : 0.52 + (0.45 * ring) / (rings - 1);
+    return { x: middle.x + Math.cos(angle) * far * (width / 2 - 50), y: middle.y + Math.sin(angle) * far * (height / 2 - 22) };
   };
   const update = (data, rates) => {
     const busy = (peer) => rates(`in ${peer.peer}`) + rates(`out ${peer.peer}`);
     const drawn = data.peers.length > MAX_DRAWN ? data.peers.toSorted((one, other) => busy(other) - busy(one)).slice(0, MAX_DRAWN) : data.peers;
     const placed = drawn.map((peer, index) => ({ ...peer, ...place(index, drawn.length) }));
-    keyed(edges, placed, (peer) => peer.peer, () => edge(middle, rates));
-    keyed(nodes, placed, (peer) => peer.peer, (peer) => dot(peer, placed.length));
-    for (const peer of placed) edges.entries_.get(peer.peer).flow(rates(`in ${peer.peer}`), rates(`out ${peer.peer}`));
-    for (const peer of placed) nodes.entries_.get(peer.peer).flow(rates(`in ${peer.peer}`), rates(`out ${peer.peer}`));
+    const isCrowded = placed.length > RING;
+    keyed(edges, placed, (peer) => peer.peer, () => edge(middle));
+    keyed(nodes, placed, (peer) => peer.peer, dot);
+    for (const peer of placed) edges.entries_.get(peer.peer).flow(rates(`in ${peer.peer}`), rates(`out ${peer.peer}`), isCrowded);
+    for (const peer of placed) nodes.entries_.get(peer.peer).flow(rates(`in ${peer.peer}`), rates(`out ${peer.peer}`), isCrowded);
   };
   return { element, update };
 }
 
-const thickness = (perSecond) => (perSecond < 1 ? 0 : Math.min(9, 1.5 + Math.log10(perSecond / 1000 + 1) * 1.6));
+const thickness = (perSecond, isCrowded) => (perSecond < 1 ? 0 : Math.min(9, 1.5 + Math.log10(perSecond / 1000 + 1) * 1.6) * (isCrowded ? 0.5 : 1));
 
 /** Two lines, one for each direction, beside each other. */
 function edge(middle) {
@@ -125,8 +127,8 @@ function edge(middle) {
     const [dx, dy] = [(-(at.y - middle.y) / length) * offset, ((at.x - middle.x) / length) * offset];
     for (const [name, value] of Object.entries({ x1: middle.x + dx, y1: middle.y + dy, x2: at.x + dx, y2: at.y + dy })) one.setAttribute(name, value.toFixed(1));
   };
-  const flow = (received, sent) => {
-    const [wide, other] = [thickness(received), thickness(sent)];
+  const flow = (received, sent, isCrowded) => {
+    const [wide, other] = [thickness(received, isCrowded), thickness(sent, isCrowded)];
     draw(still, 0);
     draw(incoming, -wide / 2 - 0.5);
     draw(outgoing, other / 2 + 0.5);
@@ -137,16 +139,19 @@ function edge(middle) {
   return { element, flow, update: (peer) => (at = { x: peer.x, y: peer.y }) };
 }
 
-function dot(peer, count) {
-  const circle = svg('circle', { r: count > RING ? 6 : 9 });
-  const label = svg('text', { class: 'label' }, peer.peer.slice(-6));
+function dot(peer) {
+  const circle = svg('circle');
+  const label = svg('text', { class: 'label' });
   const speed = svg('text', { class: 'speed' });
   const title = svg('title');
   const element = svg('g', { class: peer.outbound ? 'outbound' : 'inbound' }, title, circle, label, speed);
-  const flow = (received, sent) => {
+  const flow = (received, sent, isCrowded) => {
     const said = [received >= 1 ? `↓ ${rate(received)}` : '', sent >= 1 ? `↑ ${rate(sent)}` : ''].filter(Boolean).join('  ');
-    text(speed, count > RING ? '' : said);
-    text(title, `${peer.agent ?? 'unknown program'}, ${peer.address}. ${said || 'idle'}`);
+    // The names of so many would cover the graph: the title of each has its own.
+    text(speed, isCrowded ? '' : said);
+    text(label, isCrowded ? '' : peer.peer.slice(-6));
+    circle.setAttribute('r', isCrowded ? 5 : 9);
+    text(title, `${peer.peer.slice(-6)}: ${peer.agent ?? 'unknown program'}, ${peer.address}. ${said || 'idle'}`);
   };
   const update = ({ x, y }) => {
     const set = (one, attributes) => Object.entries(attributes).forEach(([name, value]) => one.setAttribute(name, value.toFixed(1)));
@@ -169,7 +174,7 @@ function drawHistory() {
     const top = Math.max(1024, ...history.map((one) => Math.max(one.in, one.out)));
     const points = (name) => history.map((one, index) => `${(((60 - history.length + index) / 59) * width).toFixed(1)} ${(height - 1 - (one[name] / top) * (height - 10)).toFixed(1)}`);
     for (const [path, name] of [[incoming, 'in'], [outgoing, 'out']]) path.setAttribute('d', history.length > 1 ? `M${points(name).join('L')}` : '');
-    text(most, `top ${rate(top)}`);
+    text(most, top > 1024 ? `top ${rate(top)}` : 'idle');
   };
   return { element, update };
 }
