@@ -37,8 +37,9 @@ impl Operations {
     /// Binds the address of probes and metrics, if there is one: they answer from now on.
     pub async fn start(settings: &Settings) -> Result<Self, Exit> {
         let page = settings.page().then(Page::default);
-        let (admin, tasks, stop) = (Admin::new(page.clone()), TaskTracker::new(), CancellationToken::new());
         let address = settings.admin_listen();
+        let shown = page.clone().filter(|_| address.is_some_and(|address| settings.admin_page(address)));
+        let (admin, tasks, stop) = (Admin::new(shown), TaskTracker::new(), CancellationToken::new());
         if let Some(address) = address {
             let listener = TcpListener::bind(address).await.map_err(|error| {
                 let message = format!("cannot listen on {address} for probes and metrics: {error}");
