@@ -31,18 +31,16 @@ use std::{
 
 use axum::{
     Extension, Json, Router,
+    body::Bytes,
     extract::{Request, State},
     http::{HeaderValue, header},
     middleware::{Next, from_fn},
-    response::{IntoResponse, Response},
+    response::Response,
     routing::get,
 };
 use serde::Serialize;
 
-use crate::{
-    control::{Collected, Instance, Status, Stored},
-    http::page_visitor::PageVisitor,
-};
+use crate::{control::Instance, http::page_visitor::PageVisitor};
 use cached::Cached;
 use refusal::Refusal;
 
@@ -65,9 +63,9 @@ struct Inner {
     instance: OnceLock<Instance>,
     /// When the clock of rates began.
     started: OnceLock<Instant>,
-    status: Cached<Arc<Status>>,
-    store: Cached<Arc<Stored>>,
-    garbage: Cached<Arc<Collected>>,
+    status: Cached<Bytes>,
+    store: Cached<Bytes>,
+    garbage: Cached<Bytes>,
 }
 
 impl Page {

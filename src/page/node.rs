@@ -1,8 +1,12 @@
 //! The node's own data: what `status`, `swarm peers`, `store stat`, `store gc --dry-run` and `image ls` say, and the transfers
 //! in progress.
 
-use std::{sync::Arc, time::Instant};
+use std::time::Instant;
 
+use axum::{
+    body::Bytes,
+    http::{HeaderName, header},
+};
 use ocipfs_node::{Peer, PeerId};
 use serde::Serialize;
 use tokio::sync::mpsc::unbounded_channel;
@@ -11,8 +15,8 @@ use super::{
     Answer, Extension, GARBAGE_AGE, Page, PageVisitor, Refusal, STATUS_AGE, STORE_AGE, Shown, State, answer,
 };
 use crate::control::{
-    Collected, Failure, Identity, ImageInfo, ImageReply, ImageRequest, Instance, Reply, Request, Status,
-    StoreReply, StoreRequest, Stored,
+    Failure, Identity, ImageInfo, ImageReply, ImageRequest, Instance, Reply, Request, StoreReply,
+    StoreRequest,
 };
 
 /// Peers that are listed, the oldest connection first.
@@ -115,39 +119,50 @@ impl From<crate::content::DownloadProgress> for Download {
     }
 }
 
-pub async fn status((State(page), Extension(visitor)): Shown) -> Answer<Arc<Status>> {
+/// An answer that was made before, as text.
+type Rendered = Result<([(HeaderName, &'static str); 1], Bytes), Refusal>;
+
+fn rendered(json: Bytes) -> Rendered {
+    Ok(([(header::CONTENT_TYPE, "application/json")], json))
+}
+
+fn render(value: &impl Serialize) -> Result<Bytes, Refusal> {
+    Ok(serde_json::to_vec(value).map_err(Failure::new)?.into())
+}
+
+pub async fn status((State(page), Extension(visitor)): Shown) -> Rendered {
     let instance = node_of(&page, &visitor)?;
     let status = page.0.status.get(STATUS_AGE, async {
         let Reply::Status(mut status) = ask(instance, Request::Status).await? else {
             return Err(unexpected());
         };
         status.followed.iter_mut().for_each(|name| name.repositories.truncate(MAX_FOLLOWED_REPOSITORIES));
-        Ok(Arc::new(*status))
+        render(&status)
     });
-    answer(status.await?)
+    rendered(status.await?)
 }
 
-pub async fn store((State(page), Extension(visitor)): Shown) -> Answer<Arc<Stored>> {
+pub async fn store((State(page), Extension(visitor)): Shown) -> Rendered {
     let instance = node_of(&page, &visitor)?;
     let store = page.0.store.get(STORE_AGE, async {
         match ask(instance, Request::Store(StoreRequest::Stat)).await? {
-            Reply::Store(StoreReply::Stored(stored)) => Ok(Arc::new(*stored)),
+            Reply::Store(StoreReply::Stored(stored)) => render(&stored),
             _ => Err(unexpected()),
         }
     });
-    answer(store.await?)
+    rendered(store.await?)
 }
 
 /// What a collection would delete now. It marks the whole store, so the page asks for it only where it shows it.
-pub async fn garbage((State(page), Extension(visitor)): Shown) -> Answer<Arc<Collected>> {
+pub async fn garbage((State(page), Extension(visitor)): Shown) -> Rendered {
     let instance = node_of(&page, &visitor)?;
     let garbage = page.0.garbage.get(GARBAGE_AGE, async {
         match ask(instance, Request::Store(StoreRequest::Collect { dry: true, uploads: false })).await? {
-            Reply::Store(StoreReply::Collected(collected)) => Ok(Arc::new(collected)),
+            Reply::Store(StoreReply::Collected(collected)) => render(&collected),
             _ => Err(unexpected()),
         }
     });
-    answer(garbage.await?)
+    rendered(garbage.await?)
 }
 
 /// The images that were imported, which have a CID and no repository.

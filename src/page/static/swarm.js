@@ -157,8 +157,8 @@ function dot(peer) {
     const set = (one, attributes) => Object.entries(attributes).forEach(([name, value]) => one.setAttribute(name, value.toFixed(1)));
     const isAbove = y < SIZE.height / 2 - 1;
     set(circle, { cx: x, cy: y });
-    set(label, { x, y: isAbove ? y - 14 : y + 22 });
-    set(speed, { x, y: isAbove ? y - 27 : y + 35 });
+    set(label, { x, y: isAbove ? y - 14 : y + 24 });
+    set(speed, { x, y: isAbove ? y - 30 : y + 40 });
   };
   return { element, flow, update };
 }
