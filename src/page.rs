@@ -82,7 +82,7 @@ impl Page {
         files::routes()
     }
 
-    /// Returns the routes of the data. Each request has to have a [`PageVisitor`] among its extensions.
+    /// Returns the routes of the data. Each request has to have a `PageVisitor` among its extensions.
     pub fn data<S: Clone + Send + Sync + 'static>(&self) -> Router<S> {
         let routes = Router::new()
             .route("/session.json", get(session::get))

@@ -116,7 +116,9 @@ async function start() {
     shared.session = await get('session');
   } catch (error) {
     fail(error);
-    setTimeout(start, POLL);
+    // Asked again, the browser would ask for a password each time.
+    if (error.status === 401) introduce({ login: '/page/data/login' });
+    else setTimeout(start, POLL);
     return;
   }
   fail(null);

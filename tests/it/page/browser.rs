@@ -192,7 +192,8 @@ impl Browser {
     /// Returns what the console says since the last call: nothing, if all is well.
     pub async fn complaints(&self) -> Vec<Value> {
         let log = self.extension("se/log", json!({ "type": "browser" })).await;
-        log.as_array().cloned().unwrap_or_default()
+        let is_one = |entry: &&Value| entry["level"] == "SEVERE" || entry["level"] == "WARNING";
+        log.as_array().into_iter().flatten().filter(is_one).cloned().collect()
     }
 
     /// Returns the addresses of all requests since the last call.

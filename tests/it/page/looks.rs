@@ -6,7 +6,11 @@ use super::{
     World,
     browser::{Browser, Window},
 };
-use crate::harness::trials;
+use crate::{
+    harness::{noise, trials},
+    http::get,
+    push::Repository,
+};
 
 const MAX_PAGE_BYTES: u64 = 150_000;
 const MAX_FIRST_PAINT_MS: f64 = 200.0;
@@ -63,11 +67,15 @@ async fn publisher_views(browser: &Browser, world: &World, name: &str) {
     browser.shows(&[&peer[peer.len() - 4..], "ocipfs/", "This node", "accepted"]).await;
     browser.find(".graph .nodes circle").await;
     browser.screenshot(&format!("swarm-{name}.png")).await;
+    // An upload counts as in progress for a minute.
+    let uploads = Repository::new(publisher, "incoming");
+    assert_eq!(uploads.part(&uploads.begin().await, 0, &noise(1_500_000)).await.status, 202);
     browser.go("#/transfers").await;
     browser.shows(&["incoming", "1.43 MiB", "Nothing is being downloaded."]).await;
     browser.screenshot(&format!("transfers-{name}.png")).await;
     browser.go("#/store").await;
-    browser.shows(&["Added, pushed and imported", "Nothing to free", "ocipfs store gc"]).await;
+    browser.shows(&["Added, pushed and imported", "Garbage collection", "ocipfs store gc"]).await;
+    browser.find(".actions .button:not([disabled])").await;
     browser.screenshot(&format!("store-{name}.png")).await;
 }
 
@@ -83,7 +91,7 @@ async fn follower_views(browser: &Browser, World { publisher, follower }: &World
     browser.go("#/repositories/team/app").await;
     browser.shows(&[&format!("docker pull {}/team/app:1.0", follower.registry()), "linux/arm64"]).await;
     // What the follower fetched came from the publisher, and both say so.
-    let swarm = crate::http::get(&follower.url("/page/data/swarm.json")).await.json();
+    let swarm = get(&follower.url("/page/data/swarm.json")).await.json();
     assert_eq!(swarm["peers"][0]["peer"], publisher.peer());
     assert!(swarm["peers"][0]["received_bytes"].as_u64().expect("bytes") > 5 << 20, "{swarm}");
 }
