@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
-use ocipfs_oci::{Descriptor, Digest, Index, Manifest, MediaType, Platform, Reference};
+use ocipfs_oci::{Descriptor, Digest, Index, Manifest, MediaType, Platform, Reference, manifest};
 use serde::{Deserialize, Serialize};
 
 use crate::names::{BlobSource, Document, Error, NameKind, Resolver};
 
-/// Entries of an index that are read.
-const MAX_PARTS: usize = 64;
+/// Entries of an index that are read of one image, and of each of a list.
+pub const MAX_PARTS: usize = 64;
+pub const MAX_LISTED_PARTS: usize = 12;
 /// Manifests that are read at a time.
 const CONCURRENT: usize = 8;
 /// Layers of a manifest that are listed.
@@ -76,6 +77,8 @@ struct Config {
 pub struct Images<'a> {
     pub resolver: &'a Resolver,
     pub kind: &'a NameKind,
+    /// Entries of an index that are read.
+    pub most_parts: usize,
 }
 
 impl ImageInfo {
@@ -87,22 +90,29 @@ impl ImageInfo {
 }
 
 impl Images<'_> {
-    /// Returns an image.
+    /// Returns an image. No document is held while another one is read: all of them share one budget of memory.
     pub async fn read(self, reference: &Reference) -> Result<ImageInfo, Error> {
         let document = self.kind.manifest(self.resolver, reference).await?;
-        let (artifact_type, parts, omitted) = if document.media_type.is_index() {
-            let Index { artifact_type, manifests, .. } =
-                Index::parse(&document.bytes).unwrap_or_else(|_| Index::new(Vec::new()));
-            let omitted = manifests.len().saturating_sub(MAX_PARTS);
-            let entries = manifests.into_iter().take(MAX_PARTS);
-            let parts = stream::iter(entries.map(|entry| self.entry(entry))).buffered(CONCURRENT);
+        let turn = self.resolver.content().turn_to_parse(document.bytes.len()).await;
+        let Document { digest, media_type, bytes } = document;
+        let own = bytes.len() as u64;
+        let (artifact_type, parts, omitted) = if media_type.is_index() {
+            let index = Index::parse(&bytes).unwrap_or_else(|_| Index::new(Vec::new()));
+            let Index { artifact_type, mut manifests, .. } = index;
+            let omitted = manifests.len().saturating_sub(self.most_parts);
+            manifests.truncate(self.most_parts);
+            manifests.shrink_to_fit();
+            drop((bytes, turn));
+            let entries = manifests.into_iter().map(|entry| self.entry(entry));
+            let parts = stream::iter(entries).buffered(CONCURRENT);
             (artifact_type, parts.collect().await, omitted)
         } else {
-            let (kind, part) = self.single(&document).await;
+            let manifest = Manifest::parse(&bytes);
+            drop((bytes, turn));
+            let (kind, part) = self.single(digest.clone(), manifest).await;
             (kind, vec![part], 0)
         };
-        let bytes = document.bytes.len() as u64 + parts.iter().map(|part| part.bytes).sum::<u64>();
-        let Document { digest, media_type, .. } = document;
+        let bytes = own + parts.iter().map(|part| part.bytes).sum::<u64>();
         Ok(ImageInfo { digest, media_type, artifact_type, bytes, parts, omitted })
     }
 
@@ -118,20 +128,27 @@ impl Images<'_> {
         };
         let reference = Reference::Digest(entry.digest);
         match tokio::time::timeout(PART_TIMEOUT, self.kind.manifest(self.resolver, &reference)).await {
-            Ok(Ok(document)) => match Manifest::parse(&document.bytes) {
-                Ok(manifest) => part.with(manifest),
-                Err(_) if document.media_type.is_index() => part.without("it is an index of its own"),
-                Err(error) => part.without(error),
-            },
+            Ok(Ok(document)) => {
+                let _turn = self.resolver.content().turn_to_parse(document.bytes.len()).await;
+                match Manifest::parse(&document.bytes) {
+                    Ok(manifest) => part.with(manifest),
+                    Err(_) if document.media_type.is_index() => part.without("it is an index of its own"),
+                    Err(error) => part.without(error),
+                }
+            }
             Ok(Err(error)) => part.without(error),
             Err(_) => part.without("it was not found in time"),
         }
     }
 
     /// The part of a document that stands alone, which its configuration describes.
-    async fn single(self, document: &Document) -> (Option<MediaType>, Part) {
-        let part = Part::new(document.digest.clone(), 0);
-        let manifest = match Manifest::parse(&document.bytes) {
+    async fn single(
+        self,
+        digest: Digest,
+        manifest: Result<Manifest, manifest::Error>,
+    ) -> (Option<MediaType>, Part) {
+        let part = Part::new(digest, 0);
+        let manifest = match manifest {
             Ok(manifest) => manifest,
             Err(error) => return (None, part.without(error)),
         };

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Answer, Extension, PageVisitor, Refusal, Shown, State, answer,
-    image::{ImageInfo, Images},
+    image::{ImageInfo, Images, MAX_LISTED_PARTS, MAX_PARTS},
 };
 use crate::names::{NameKind, Resolver};
 
@@ -96,7 +96,7 @@ pub async fn image(
     let kind = parse(&name, &visitor)?;
     let reference: Reference = reference.parse().map_err(Refusal::query)?;
     let resolver = page.instance()?.resolver();
-    let image = Images { resolver, kind: &kind }.read(&reference).await?;
+    let image = Images { resolver, kind: &kind, most_parts: MAX_PARTS }.read(&reference).await?;
     let (referrers, more_referrers, missing) = match kind.referrers(resolver, &image.digest, "").await {
         Ok(referrers) => {
             let has_more = referrers.more_after.is_some() || referrers.found.len() > MAX_REFERRERS;
@@ -119,7 +119,7 @@ fn parse(name: &str, visitor: &PageVisitor) -> Result<NameKind, Refusal> {
 
 async fn tag_info(resolver: &Resolver, kind: &NameKind, tag: Tag) -> TagInfo {
     let reference = Reference::Tag(tag.clone());
-    let reading = Images { resolver, kind }.read(&reference);
+    let reading = Images { resolver, kind, most_parts: MAX_LISTED_PARTS }.read(&reference);
     let (image, missing) = match tokio::time::timeout(IMAGE_TIMEOUT, reading).await {
         Ok(Ok(image)) => (Some(image.brief()), None),
         Ok(Err(error)) => (None, Some(error.to_string())),
