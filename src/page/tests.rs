@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+
 use axum::{
     Extension, Router,
     body::Body,
@@ -126,4 +128,42 @@ fn a_session_tells_of_the_node_only_to_those_who_see_it() {
         session(&PageVisitor::operator()),
         json!({ "user": null, "login": null, "pull_from": "localhost:5050", "node": node })
     );
+}
+
+/// Returns the colors of the light scheme, or of the dark one, by name.
+fn colors(css: &str) -> HashMap<&str, [f64; 3]> {
+    let mut all = HashMap::new();
+    for line in css.lines() {
+        let named = line.trim().strip_prefix("--").and_then(|line| line.split_once(": #"));
+        let Some((name, value)) = named else { continue };
+        let value = u32::from_str_radix(value.trim_end_matches(';'), 16).unwrap();
+        all.insert(name, [16, 8, 0].map(|shift| f64::from((value >> shift) & 0xff) / 255.0));
+    }
+    all
+}
+
+/// The contrast ratio of two colors (WCAG 2, section 1.4.3).
+fn contrast(one: [f64; 3], other: [f64; 3]) -> f64 {
+    let linear = |part: f64| if part <= 0.04045 { part / 12.92 } else { ((part + 0.055) / 1.055).powf(2.4) };
+    let luminance = |[red, green, blue]: [f64; 3]| {
+        0.2126 * linear(red) + 0.7152 * linear(green) + 0.0722 * linear(blue) + 0.05
+    };
+    let (one, other) = (luminance(one), luminance(other));
+    (one / other).max(other / one)
+}
+
+#[test]
+fn text_has_enough_contrast_on_every_ground_in_light_and_dark() {
+    let css = FILES.iter().map(|file| std::str::from_utf8(file.bytes).unwrap());
+    let css = css.into_iter().find(|text| text.contains(":root")).unwrap();
+    let (light, dark) = css.split_once("@media (prefers-color-scheme: dark)").unwrap();
+    for (scheme, css) in [("light", light), ("dark", dark)] {
+        let colors = colors(css);
+        for text in ["text", "quiet", "accent", "good", "warn", "bad", "in", "out"] {
+            for ground in ["ground", "card", "sunk", "accent-soft"] {
+                let ratio = contrast(colors[text], colors[ground]);
+                assert!(ratio >= 4.5, "{scheme}: {text} on {ground} has {ratio:.2}");
+            }
+        }
+    }
 }

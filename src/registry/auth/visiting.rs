@@ -52,3 +52,66 @@ impl Access {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::http::Request;
+
+    use super::*;
+    use crate::{
+        http::{AccessRules, origin::ClientAddress},
+        registry::Pull,
+    };
+
+    fn request(client: &str) -> Parts {
+        let request = Request::get("/page/data/session.json").header("host", "localhost:5050").body(());
+        let mut parts = request.unwrap().into_parts().0;
+        parts.extensions.insert(ClientAddress(client.parse().unwrap()));
+        parts
+    }
+
+    /// What a client without a login is shown: whether it may pull `a`, sees the node, and is told of a login.
+    async fn shown(access: &Access, listener: &str, client: &str) -> [bool; 3] {
+        let (place, request) = (RegistryPlace::new(listener.parse().unwrap(), None), request(client));
+        let visitor = access.admit_to_page(&request).await.unwrap();
+        let visitor = access.page_visitor(&visitor, &place, &request);
+        [visitor.may_pull("a"), visitor.sees_node, visitor.may_log_in]
+    }
+
+    #[tokio::test]
+    async fn without_users_only_clients_on_this_machine_see_the_node() {
+        let access = Access::new(None, Pull::Everybody, None);
+        for (listener, client, sees_node) in [
+            ("127.0.0.1:5050", "127.0.0.1:9", true),
+            ("127.0.0.1:5050", "192.0.2.1:9", false),
+            ("0.0.0.0:5050", "127.0.0.1:9", false),
+        ] {
+            assert_eq!(
+                shown(&access, listener, client).await,
+                [true, sees_node, false],
+                "{listener} {client}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn with_users_or_rules_a_client_without_a_login_sees_no_data_of_the_node() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), format!("me:{}\n", bcrypt::hash("x", 4).unwrap())).unwrap();
+        let users = crate::http::Users::read(file.path()).unwrap();
+        let near = ("127.0.0.1:5050", "127.0.0.1:9");
+        let open = Access::new(Some(users.clone()), Pull::Everybody, None);
+        assert_eq!(shown(&open, near.0, near.1).await, [true, false, true]);
+        let closed = Access::new(Some(users.clone()), Pull::Users, None);
+        assert_eq!(shown(&closed, near.0, near.1).await, [false, false, true]);
+        let rules = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(
+            rules.path(),
+            "[[rule]]\nusers = ['anonymous']\nrepositories = ['a']\nactions = ['pull', 'push']\n",
+        )
+        .unwrap();
+        let rules = AccessRules::read(rules.path(), None).unwrap();
+        let ruled = open.with_rules(Some(rules));
+        assert_eq!(shown(&ruled, near.0, near.1).await, [true, false, true]);
+    }
+}
