@@ -21,13 +21,22 @@ let shown = '';
 
 /** The address after `#`: a view, and for repositories a name. */
 function route() {
-  const [view, ...rest] = decodeURIComponent(location.hash.replace(/^#\/?/, '')).split('/');
+  const [view, ...rest] = decoded(location.hash.replace(/^#\/?/, '')).split('/');
   const known = tabs.find((tab) => tab.dataset.view === view && !tab.hidden);
   return { view: known ? view : 'repositories', rest: known ? rest.join('/') : '' };
 }
 
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
 function show() {
-  if (location.hash === '#main') return main.focus();
+  // The link that leads past the head.
+  if (location.hash === '#main' && leave) return main.focus();
   const { view, rest } = route();
   for (const tab of tabs) {
     const selected = tab.dataset.view === view;
