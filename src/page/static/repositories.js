@@ -141,7 +141,7 @@ async function showRepository(detail, shared, name) {
   const table = h('div', { class: 'scroll' }, h('table', { class: 'tags' }, h('caption', { class: 'aside' }, `Tags of ${name}`), columns('Tag', 'Platforms', '#Size', 'Pushed', '+Digest'), rows));
   const pull = h('div', { class: 'pull' });
   const status = h('p', { class: 'note', role: 'status' }, 'Loading…');
-  detail.replaceChildren(h('a', { class: 'back', href: '#/repositories' }, '‹ All repositories'), h('h1', {}, name), pull, status, table, more);
+  detail.replaceChildren(h('a', { class: 'back', href: '#/repositories' }, '‹ All repositories'), h('h2', { class: 'title' }, name), pull, status, table, more);
   table.hidden = true;
   const load = async (last) => {
     try {
