@@ -15,6 +15,7 @@ mod lock;
 pub mod metrics;
 pub(crate) mod oidc;
 pub(crate) mod origin;
+pub(crate) mod page_visitor;
 mod public_url;
 pub(crate) mod reloaded;
 mod source;

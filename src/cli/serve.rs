@@ -120,7 +120,8 @@ async fn run_in(
     drop(security);
     let (metrics, closing) = (operations.http(), operations.closing());
     let access = access.with_tokens(instance.tokens().clone());
-    let options = registry::Options { access, gateway: settings.gateway(), metrics, closing, events, tls };
+    let (gateway, page) = (settings.gateway(), operations.page(instance));
+    let options = registry::Options { access, gateway, page, metrics, closing, events, tls };
     let registry =
         tokio::spawn(registry::serve(listener, instance.resolver().clone(), options, stop.clone()));
     let rpc = rpc.map(|rpc| rpc.serve(instance, settings, stop.clone())).transpose()?;

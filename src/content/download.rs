@@ -6,6 +6,7 @@
 //!    └── windows, outcome ◄────┴── hash (in order) ◄── store ◄───┘ written in place
 //! ```
 
+mod in_flight;
 mod range_reader;
 mod read_ranges;
 mod task;
@@ -31,6 +32,7 @@ use super::{
     Blob, Content, Error, locked,
     store::{self, PartialBlob, Stored},
 };
+pub use in_flight::DownloadProgress;
 pub use range_reader::RangeReader;
 use read_ranges::ReadRanges;
 pub use whole::{WholeHasher, hash as hash_whole};

@@ -42,6 +42,7 @@ mod names;
 mod nat;
 mod nerdctl;
 mod packages;
+mod page;
 mod peering;
 mod platforms;
 mod private;
@@ -94,6 +95,7 @@ fn main() {
         nat::trials(),
         nerdctl::trials(),
         packages::trials(),
+        page::trials(),
         peering::trials(),
         platforms::trials(),
         private::trials(),

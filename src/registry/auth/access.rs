@@ -107,7 +107,7 @@ impl Access {
     }
 
     /// Whether a request can show a login in its header.
-    fn has_logins_by_header(&self) -> bool {
+    pub(super) fn has_logins_by_header(&self) -> bool {
         let exist = |issuers: &[_]| self.logins.exist_by_header(issuers);
         self.rules().map_or_else(|| exist(&[]), |rules| exist(&rules.oidc))
     }
