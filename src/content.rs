@@ -80,8 +80,8 @@ pub use store::index::{
     GcRoot, ImportedImage, PinInfo, RetainedCounts, is_retained, release_root, retain_root,
 };
 pub use store::{
-    Database, Error as StoreError, GcGuard, Origin, ReadSeek, Readers, Store, StoreStat, Stored, TreeVersion,
-    View, Viewer, add_tree, is_stored, share_added_again, share_again, whole_cid,
+    Database, Error as StoreError, GcGuard, Origin, ReadSeek, Readers, SignatureCheck, Store, StoreStat,
+    Stored, TreeVersion, View, Viewer, add_tree, is_stored, share_added_again, share_again, whole_cid,
 };
 pub use tree_blocks::TreePaths;
 pub use uploads::{Error as UploadError, Upload, UploadInFlight, UploadUsage, Uploads, now};

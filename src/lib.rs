@@ -14,6 +14,7 @@
 //! names      what a repository name and a reference mean
 //! images     manifests, layers, synthesised images
 //! content    blobs as UnixFS: stat, open, put
+//! signatures which images have to be signed: policies, keys and the check
 //! access     who may do what: rules, and nothing else
 //! node       (crate) the swarm: blocks, peers, finding, announcing
 //! oci        (crate) names, digests, ranges, descriptors: parsed once, then trusted
@@ -36,3 +37,4 @@ pub mod names;
 pub mod page;
 pub mod registry;
 pub mod rpc;
+pub mod signatures;

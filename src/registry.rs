@@ -18,6 +18,7 @@ mod signature;
 mod signed;
 mod tags;
 mod uploads;
+mod withheld;
 
 use std::net::SocketAddr;
 
@@ -59,6 +60,7 @@ use documents::ResponseBudget;
 use endpoint::Endpoint;
 use error::ApiError;
 use query::Query;
+use withheld::Reader;
 
 pub use auth::{Access, Pull};
 pub use page::PageRoutes;
@@ -176,7 +178,8 @@ async fn pull_from_gateway(registry: &Registry, request: &Parts) -> Result<View,
     let visitor = registry.access.admit(request).await?;
     let name = request.uri.path().trim_matches('/');
     registry.access.check_pull(&visitor, Credentials::of(request), name)?;
-    Ok(registry.access.view(&visitor))
+    withheld::check_blocks(registry, &visitor, name)?;
+    Ok(registry.access.view(&visitor, None))
 }
 
 /// Returns the `Warning` header of a stale answer (RFC 9111, section 5.5; RFC 7234).
@@ -245,16 +248,17 @@ async fn read(registry: &Registry, parts: &Parts) -> Result<Response, ApiError> 
     let query = Query::parse(parts.uri.query());
     let visitor = registry.access.admit(parts).await?;
     registry.access.check_read(&visitor, Credentials::of(parts), &endpoint)?;
-    let view = registry.access.view(&visitor);
+    let reader = Reader { registry, visitor: &visitor, shown: Credentials::of(parts), head };
+    let view = registry.access.view(&visitor, endpoint.name());
     let answer = view
         .clone()
         .scope(async {
             match endpoint {
                 Endpoint::Manifest { name, reference } => {
-                    manifests::get(registry, name, reference, headers).await
+                    manifests::get(&reader, name, reference, headers).await
                 }
-                Endpoint::Blob { name, digest } if head => blobs::head(registry, name, digest, headers).await,
-                Endpoint::Blob { name, digest } => blobs::get(registry, name, digest, headers).await,
+                Endpoint::Blob { name, digest } if head => blobs::head(&reader, name, digest, headers).await,
+                Endpoint::Blob { name, digest } => blobs::get(&reader, name, digest, headers).await,
                 Endpoint::Tags { name } => tags::list(registry, name, &query).await,
                 Endpoint::Referrers { name, digest } => referrers::list(registry, name, digest, &query).await,
                 Endpoint::Catalog => catalog::list(registry, &visitor, Credentials::of(parts), &query).await,
@@ -296,5 +300,5 @@ async fn write(registry: &Registry, parts: &Parts, body: &mut BodyDataStream) ->
         }
     };
     // What the client may not pull is not there to be mounted.
-    registry.access.view(&visitor).scope(answer).await
+    registry.access.view(&visitor, None).scope(answer).await
 }

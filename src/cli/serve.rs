@@ -70,6 +70,8 @@ pub async fn run(global: &Global, serve: Serve) -> Result<(), Exit> {
     }
     let (access, tls) = (settings.access()?, security::tls(&settings)?);
     options.access_rules = access.access_rules().cloned();
+    options.policies = settings.policies()?;
+    let access = access.with_policies(options.policies.as_ref());
     raise_open_files();
     let listener = TcpListener::bind(address).await.map_err(|e| {
         Failure::new(format!("cannot listen on {address} for the registry: {e}"))

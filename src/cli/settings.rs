@@ -30,7 +30,7 @@ use super::{Exit, Global};
 use crate::{
     content::{Profile, SharePolicy},
     control::Failure,
-    http::{acme, tls},
+    http::{PolicyFile, acme, tls},
     http_client::routers::RouterUrl,
     images::repository::Rule,
     memory::Memory,
@@ -348,6 +348,11 @@ impl Settings {
     /// Who may push and pull.
     pub fn access(&self) -> Result<Access, Exit> {
         self.access.access(self.tls.has_client_ca())
+    }
+
+    /// The signature policies, if there are some.
+    pub fn policies(&self) -> Result<Option<PolicyFile>, Exit> {
+        self.access.policies()
     }
 
     /// The files of TLS, if the registry speaks HTTPS.

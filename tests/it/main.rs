@@ -45,6 +45,7 @@ mod packages;
 mod page;
 mod peering;
 mod platforms;
+mod policy;
 mod private;
 mod progress;
 mod pulling;
@@ -98,6 +99,7 @@ fn main() {
         page::trials(),
         peering::trials(),
         platforms::trials(),
+        policy::trials(),
         private::trials(),
         progress::trials(),
         pulling::trials(),

@@ -19,6 +19,7 @@ const LAYERS: &[&[&str]] = &[
     &["gateway", "names"],
     &["images"],
     &["content"],
+    &["signatures"],
     &["access", "memory", "allocator", "http_client"],
 ];
 /// The crates, and the crates of this workspace that each builds on.
