@@ -6,7 +6,7 @@
 //! ```
 //!
 //! ```text
-//!            ┌─► whole   sha256 of all of it (left out where the caller has it, or the leaves are hashed in the same pass)
+//!            ┌─► whole   sha256 of all of it (left out where the caller has it, or the pass over the leaves computes it)
 //! pieces ────┼─► leaves  the CIDs of the blocks, and the tree above them
 //!            └─► writer  the draft
 //! ```
@@ -46,10 +46,12 @@ use worker::Worker;
 pub const PIECE_BYTES: usize = MIB;
 
 /// Permits for puts with threads of their own; other puts hash and write in the caller's thread.
-static THREAD_PERMITS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    Arc::new(Semaphore::new(cores))
-});
+static THREAD_PERMITS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(*CORES)));
+static CORES: LazyLock<usize> = LazyLock::new(|| thread::available_parallelism().map_or(1, usize::from));
+
+/// Threads that one blob keeps busy: the one that receives it, and three here. Where there are fewer cores, one pass hashes leaves and
+/// whole: that takes less time than two passes together, and longer than each.
+const BUSY_THREADS: usize = 4;
 
 /// A blob on its way into the store. Dropped, it leaves nothing.
 pub struct BlobWriter {
@@ -106,8 +108,11 @@ impl BlobWriter {
     }
 
     fn hashed(draft: Draft, options: FileOptions) -> Self {
-        let mut writer = Self::of(draft, DagChunker::with_whole(options));
-        writer.whole = (!options.hashes_whole()).then(hash_whole);
+        if options.hashes_whole() && *CORES < BUSY_THREADS {
+            return Self::of(draft, DagChunker::with_whole(options));
+        }
+        let mut writer = Self::of(draft, DagChunker::new(options));
+        writer.whole = Some(hash_whole());
         writer
     }
 
