@@ -12,6 +12,7 @@ mod join;
 mod layer;
 mod log;
 mod name;
+mod progress;
 mod repo;
 mod secrets;
 mod serve;
@@ -22,6 +23,7 @@ mod swarm;
 mod token;
 
 use std::{
+    cell::RefCell,
     io::{Write, stdout},
     process::ExitCode,
 };
@@ -205,9 +207,10 @@ async fn ask_with(global: &Global, request: Request, attachment: Attachment) -> 
     let settings = Settings::from_environment()?.or_file(global)?;
     let is_default_dir = global.data_dir.is_none() && settings.is_default_dir();
     let offline = Offline { options: settings.offline(), is_default_dir };
-    let mut output = Output::new(global);
-    let reply = client::ask(request, attachment, offline, |note| output.note(note)).await;
-    output.finish();
+    let output = RefCell::new(Output::new(global));
+    let asking = client::ask(request, attachment, offline, |note| output.borrow_mut().note(note));
+    let reply = progress::meanwhile(progress::LINE_INTERVAL, asking, || output.borrow().tick()).await;
+    output.borrow_mut().finish();
     Ok(reply?)
 }
 

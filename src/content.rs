@@ -58,11 +58,12 @@ pub use blocking_reader::BlockingReader;
 pub use budget::hold;
 pub use dag::{DagBlock, Extent};
 pub use documents::OpenDocument;
+pub use download::DownloadProgress;
 pub use error::Error;
 pub use fetch::{Difference, Nodes, differences};
 pub use file_blocks::FileBlock;
 pub use file_importer::{ExpectedFile, FileImporter, WrongFile};
-pub use gc::{Collected, GcTotals, Usage, WhenFull};
+pub use gc::{CollectStep, Collected, GcTotals, Usage, WhenFull};
 pub use known::Presence;
 pub use ocipfs_unixfs::{
     CborTarget, Changed, Changes, Chunker, CidPath, DagOptions, DirectorySize, Document, Edit, Edited,
@@ -74,7 +75,7 @@ pub use reader::Reader;
 pub use share::{SharePolicy, Shared};
 pub use stat::{DagEntry, EntryKind, Found, Stat};
 #[cfg(test)]
-pub use store::counting::counting;
+pub use store::counting::{counting, counting_reads};
 pub use store::index::{
     GcRoot, ImportedImage, PinInfo, RetainedCounts, is_retained, release_root, retain_root,
 };
@@ -83,8 +84,8 @@ pub use store::{
     Stored, TreeVersion, View, Viewer, add_tree, is_stored, share_added_again, share_again, whole_cid,
 };
 pub use tree_blocks::TreePaths;
-pub use uploads::{Error as UploadError, Upload, UploadUsage, Uploads, now};
-pub use verify::{Damage, Verified};
+pub use uploads::{Error as UploadError, Upload, UploadInFlight, UploadUsage, Uploads, now};
+pub use verify::{Damage, Verified, VerifyStep};
 
 use add::AddingMemory;
 use budget::PieceBudget;

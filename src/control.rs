@@ -19,9 +19,9 @@ pub use invitation::Invitation;
 pub use message::{
     Added, AddedLayer, BundleReply, BundleRequest, Collected, CreatedToken, DamageInfo, Dropped, Earlier,
     ExportedBundle, ExportedImage, Failure, FollowedName, Identity, ImageInfo, ImageReply, ImageRequest,
-    ImportOptions, ImportedBundle, Inspected, InspectedImage, Invited, LayerRequest, MemberInfo,
-    MembersReply, MembersRequest, NameRequest, NameTarget, Note, OwnName, PeerInfo, Pin, Publication,
-    Published, RemovedInfo, Reply, RepoCollected, RepoContents, RepoInfo, RepoManifest, RepoReply,
-    RepoRequest, RepoTag, Request, RequestedImage, Room, Source, Status, StoreReply, StoreRequest, Stored,
-    TokenReply, TokenRequest, Verified,
+    ImportOptions, ImportedBundle, Inspected, InspectedImage, Invited, LayerRequest, MAX_EXPANSION,
+    MemberInfo, MembersReply, MembersRequest, NameRequest, NameTarget, Note, OwnName, PeerInfo, Pin,
+    Progress, Publication, Published, RemovedInfo, Reply, RepoCollected, RepoContents, RepoInfo,
+    RepoManifest, RepoReply, RepoRequest, RepoTag, Request, RequestedImage, Room, Source, Status, StoreReply,
+    StoreRequest, Stored, TokenReply, TokenRequest, Unit, Verified,
 };

@@ -15,9 +15,11 @@ mod lock;
 pub mod metrics;
 pub(crate) mod oidc;
 pub(crate) mod origin;
+pub(crate) mod page_visitor;
 mod policy_file;
 mod public_url;
 pub(crate) mod reloaded;
+mod source;
 pub(crate) mod tls;
 pub(crate) mod viewer;
 

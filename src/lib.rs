@@ -5,6 +5,7 @@
 //! ```text
 //! cli        flags, environment, file; one file a subcommand
 //! admin      probes and metrics of the process
+//! page       the page for browsers: its files, and the data that it shows
 //! control    what commands ask of an instance, over its socket or in the process
 //! registry   the OCI distribution API: statuses and error codes
 //! rpc        the RPC API of Kubo, beside it
@@ -33,6 +34,7 @@ mod http_client;
 pub mod images;
 pub mod memory;
 pub mod names;
+pub mod page;
 pub mod registry;
 pub mod rpc;
 pub mod signatures;

@@ -10,6 +10,7 @@ mod error;
 mod immutable;
 mod manifests;
 mod multipart;
+mod page;
 mod query;
 mod referrers;
 mod request_log;
@@ -62,6 +63,7 @@ use query::Query;
 use withheld::Reader;
 
 pub use auth::{Access, Pull};
+pub use page::PageRoutes;
 
 /// State shared by all handlers.
 #[derive(Clone)]
@@ -94,6 +96,8 @@ pub struct Options {
     pub access: Access,
     /// Whether the trustless gateway is served beside the registry.
     pub gateway: bool,
+    /// The page for browsers, if it is served.
+    pub page: Option<PageRoutes>,
     /// What counts requests.
     pub metrics: HttpMetrics,
     /// Told when the node drains.
@@ -116,12 +120,12 @@ pub fn read_only(access: &Access, address: SocketAddr) -> Option<String> {
 pub async fn serve(
     listener: TcpListener,
     resolver: Resolver,
-    Options { access, gateway, metrics, closing, events, tls }: Options,
+    Options { access, gateway, page, metrics, closing, events, tls }: Options,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let place = RegistryPlace::new(listener.local_addr()?, access.public_url().cloned());
     let pushes = Pushes::new(resolver.clone());
-    let app = router(Registry { resolver, pushes: pushes.clone(), access, place, events }, gateway)
+    let app = router(Registry { resolver, pushes: pushes.clone(), access, place, events }, gateway, page)
         .layer(from_fn_with_state(closing, say_close))
         .layer(from_fn_with_state(metrics, measure));
     let expiring = stop.clone().run_until_cancelled_owned(async move { pushes.expire_uploads().await });
@@ -131,8 +135,9 @@ pub async fn serve(
     Ok(())
 }
 
-fn router(registry: Registry, has_gateway: bool) -> Router {
+fn router(registry: Registry, has_gateway: bool, page: Option<PageRoutes>) -> Router {
     let gateway = if has_gateway { gateway_routes(&registry) } else { Router::new() };
+    let page = page.map_or_else(Router::new, |page| page::routes(page, &registry));
     // Names hold slashes, so paths are split by `Endpoint`, not by routes.
     Router::new()
         .route("/v2", any(version))
@@ -142,6 +147,7 @@ fn router(registry: Registry, has_gateway: bool) -> Router {
         .fallback(async || ApiError::no_endpoint())
         .layer(map_response_with_state(ResponseBudget::default(), documents::count))
         .merge(gateway)
+        .merge(page)
         .layer(from_fn_with_state(registry.clone(), check_origin))
         .layer(from_fn(move |request, next| common_headers(has_gateway, request, next)))
         .layer(from_fn_with_state(registry.clone(), request_log::log))

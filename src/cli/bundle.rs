@@ -11,7 +11,7 @@ use super::{Exit, Global, ask_with, output, settings::Size, unexpected};
 use crate::{
     control::{
         Attachment, BundleReply, BundleRequest, Destination, Earlier, ExportedBundle, Failure,
-        ImportedBundle, Reply, Request, RequestedImage, bundle_failure,
+        ImportedBundle, MAX_EXPANSION, Reply, Request, RequestedImage, bundle_failure,
     },
     images::{
         bundle::{
@@ -103,6 +103,9 @@ pub struct Import {
     /// Import a bundle of another private swarm: its images become visible in the network of this node
     #[arg(long)]
     other_swarm: bool,
+    /// Bytes that may be written for each byte of the files, beyond 1 GiB; 0 for no limit
+    #[arg(long, value_name = "RATIO", default_value_t = MAX_EXPANSION)]
+    max_expansion: u64,
     /// Where the want-list is written if something is missing [default: the first file's name and `.want.json`]
     #[arg(long, value_name = "FILE")]
     want: Option<String>,
@@ -180,7 +183,7 @@ fn destination(out: &str, is_split: bool) -> Result<(PathBuf, PartsDest), Exit> 
 }
 
 fn import_request(import: Import) -> Result<(BundleRequest, Attachment), Exit> {
-    let Import { files, force, other_swarm, .. } = import;
+    let Import { files, force, other_swarm, max_expansion, .. } = import;
     if files.iter().filter(|file| *file == STREAM).count() > 1 {
         return Err(Exit::Usage(Failure::new("the standard input can be read only once")));
     }
@@ -193,7 +196,8 @@ fn import_request(import: Import) -> Result<(BundleRequest, Attachment), Exit> {
         Ok::<_, Exit>(BundleFile { what: described(file), input, size })
     };
     let files = files.iter().map(open).collect::<Result<_, _>>()?;
-    Ok((BundleRequest::Import { force, other_swarm }, Attachment::Bundles(files)))
+    let max_expansion = Some(max_expansion).filter(|ratio| *ratio > 0);
+    Ok((BundleRequest::Import { force, other_swarm, max_expansion }, Attachment::Bundles(files)))
 }
 
 /// Returns where a want-list is written.

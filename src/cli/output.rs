@@ -1,14 +1,10 @@
-//! What people and scripts see: results on stdout, notes and bars on stderr.
+//! What people and scripts see: results on stdout, notes and progress on stderr.
 
-use std::{
-    borrow::Cow,
-    io::{IsTerminal, Write},
-};
+use std::{borrow::Cow, io::Write};
 
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use super::{Exit, Global};
+use super::{Exit, Global, progress::ProgressView};
 use crate::control::{Failure, Note};
 
 /// Prints a line of the result.
@@ -36,37 +32,37 @@ pub fn write(bytes: &[u8]) {
 /// Notes on the way to a result.
 pub struct Output {
     quiet: bool,
-    bars: bool,
-    bar: Option<ProgressBar>,
+    progress: ProgressView,
 }
 
 impl Output {
     pub fn new(global: &Global) -> Self {
-        let bars = !global.quiet && !global.json && std::io::stderr().is_terminal();
-        Self { quiet: global.quiet, bars, bar: None }
+        Self { quiet: global.quiet, progress: ProgressView::new(global) }
     }
 
     pub fn note(&mut self, note: Note) {
         match note {
             Note::Warning(text) if !self.quiet => {
-                let say = || eprintln!("warning: {}", printable(&text));
-                match &self.bar {
-                    Some(bar) => bar.suspend(say),
-                    None => say(),
-                }
+                self.progress.suspend(|| eprintln!("warning: {}", printable(&text)));
             }
-            Note::Progress { done, total } if self.bars => {
-                let bar = self.bar.get_or_insert_with(|| bar(total));
-                bar.set_position(done);
+            Note::Warning(_) => {}
+            Note::Progress(mut progress) => {
+                // The node may be another user's.
+                progress.phase = printable(&progress.phase).into_owned();
+                self.progress.update(progress);
             }
-            Note::Warning(_) | Note::Progress { .. } => {}
+        }
+    }
+
+    /// Prints how far the command is, where it is not shown otherwise.
+    pub fn tick(&self) {
+        if let Some(line) = self.progress.line() {
+            eprintln!("{line}");
         }
     }
 
     pub fn finish(&mut self) {
-        if let Some(bar) = self.bar.take() {
-            bar.finish_and_clear();
-        }
+        self.progress.finish();
     }
 }
 
@@ -93,19 +89,6 @@ pub fn printable(text: &str) -> Cow<'_, str> {
 /// The same for a text of several lines.
 pub fn printable_lines(text: &str) -> String {
     text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
-}
-
-fn bar(total: Option<u64>) -> ProgressBar {
-    const KNOWN: &str = "{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
-    const UNKNOWN: &str = "{spinner} {bytes} {bytes_per_sec}";
-    let (bar, template) = match total {
-        Some(total) => (ProgressBar::new(total), KNOWN),
-        None => (ProgressBar::new_spinner(), UNKNOWN),
-    };
-    match ProgressStyle::with_template(template) {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
-    }
 }
 
 /// Prints a result whose last line is what a script wants.

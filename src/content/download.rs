@@ -6,6 +6,7 @@
 //!    └── windows, outcome ◄────┴── hash (in order) ◄── store ◄───┘ written in place
 //! ```
 
+mod in_flight;
 mod range_reader;
 mod read_ranges;
 mod task;
@@ -31,6 +32,7 @@ use super::{
     Blob, Content, Error, locked,
     store::{self, PartialBlob, Stored},
 };
+pub use in_flight::DownloadProgress;
 pub use range_reader::RangeReader;
 use read_ranges::ReadRanges;
 pub use whole::{WholeHasher, hash as hash_whole};
@@ -187,8 +189,9 @@ impl Content {
                 return Ok(file);
             }
             match purpose {
-                Purpose::Keep if gc.admits_kept(store)? => Ok(file),
-                Purpose::Keep => Err(store.quota()),
+                Purpose::Keep if !gc.admits_kept(store)? => Err(store.quota()),
+                // A small DAG may have one block in many places: what it claims would fill the disk before it fails.
+                Purpose::Keep => store.check_claim(size.saturating_sub(file.written())).map(|()| file),
                 Purpose::Read | Purpose::Cache if gc.admits(store)? => {
                     file.cache();
                     Ok(file)

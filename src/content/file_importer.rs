@@ -114,6 +114,12 @@ impl FileImporter {
         }
     }
 
+    /// Returns at most how many bytes of files a block fills: one that many places of a file have fills all that are known. The
+    /// caller may refuse it before anything is written.
+    pub fn fills(&self, block: &Block) -> u64 {
+        self.places.bytes_of(&as_v1(&block.cid), block.data.len() as u64)
+    }
+
     /// Takes a block that the caller has verified. Returns false if no file has it at this place.
     pub fn put(&mut self, block: Block) -> Result<bool, Error> {
         let key = as_v1(&block.cid);
@@ -164,6 +170,7 @@ impl FileImporter {
             Err(StoreError::Stored(_)) => return self.place(block, passed_over),
             begun => begun?,
         };
+        self.content.store().check_claim(size.saturating_sub(partial.written()))?;
         partial.set_origin(self.origin);
         self.open.insert(file, partial.clone());
         self.write(Job::Open { file, digest, partial })?;

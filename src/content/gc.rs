@@ -32,7 +32,7 @@ use ocipfs_node::Cid;
 use tokio::sync::Notify;
 
 use super::{Content, Error as ContentError, download::Downloads, store::Error};
-pub use collect::Collected;
+pub use collect::{CollectStep, Collected};
 pub use gc_task::run;
 use mark::MarkTotals;
 pub use mark::Usage;
@@ -121,8 +121,17 @@ impl Content {
 
     /// Removes everything that is unreachable and not in use; `dry` only counts it.
     pub async fn collect(&self, dry: bool) -> Result<Collected, ContentError> {
+        self.collect_with(dry, |_| {}).await
+    }
+
+    /// Does the same as [`Self::collect`]; `progress` is told how far it is.
+    pub async fn collect_with(
+        &self,
+        dry: bool,
+        mut progress: impl FnMut(CollectStep) + Send + 'static,
+    ) -> Result<Collected, ContentError> {
         let gc = self.0.gc.clone();
-        Ok(self.0.store.run(move |store| gc.collect(store, dry)).await?)
+        Ok(self.0.store.run(move |store| gc.collect_with(store, dry, &mut progress)).await?)
     }
 
     /// Collects released roots within seconds, in the background.

@@ -144,7 +144,16 @@ impl Content {
 
     /// Fetches the whole of a blob that is to be kept, and returns it as stored; none if it was collected since.
     pub async fn fetch_stored(&self, blob: &Blob) -> Result<Option<Stored>, Error> {
-        self.fetch(blob).await?.wait_until_stored(&mut |_| {}).await?;
+        self.fetch_stored_with(blob, &mut |_| {}).await
+    }
+
+    /// Does the same as [`Self::fetch_stored`]; `progress` is told the bytes of the blob that are here.
+    pub async fn fetch_stored_with(
+        &self,
+        blob: &Blob,
+        progress: &mut (dyn FnMut(u64) + Send),
+    ) -> Result<Option<Stored>, Error> {
+        self.fetch(blob).await?.wait_until_stored(progress).await?;
         self.stored_blob(&blob.digest).await
     }
 

@@ -10,8 +10,34 @@ use super::{
     store::{Damaged, DamagedBlob},
 };
 
-/// Told how many bytes were hashed or fetched so far, and of how many.
-pub type Progress<'a> = &'a mut (dyn FnMut(u64, u64) + Send);
+/// How far a verification is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VerifyStep {
+    /// Bytes of files that were hashed.
+    Hashed {
+        /// So far.
+        done: u64,
+        /// Of all files.
+        total: u64,
+    },
+    /// Blocks in the index that were hashed.
+    Blocks {
+        /// So far.
+        done: u64,
+        /// Of all.
+        total: u64,
+    },
+    /// Bytes of damaged files that are here again.
+    Repaired {
+        /// So far.
+        done: u64,
+        /// Of all damaged files.
+        total: u64,
+    },
+}
+
+/// Told how far it is.
+pub type Progress<'a> = &'a mut (dyn FnMut(VerifyStep) + Send);
 
 /// The result of a verification.
 #[derive(Clone, Debug, Default)]
@@ -45,6 +71,7 @@ impl Content {
     pub async fn verify(&self, repair: bool, progress: Progress<'_>) -> Result<Verified, Error> {
         let files = self.store().run(|store| store.all_files()).await?;
         let total = files.iter().map(|(file, _)| file.size).sum();
+        progress(VerifyStep::Hashed { done: 0, total });
         let mut verified = Verified::default();
         let mut found = HashMap::new();
         for (file, is_stored) in files {
@@ -68,10 +95,11 @@ impl Content {
             }
             verified.blobs += u64::from(is_stored);
             verified.bytes += size;
-            progress(verified.bytes, total);
+            progress(VerifyStep::Hashed { done: verified.bytes, total });
         }
         let (blocks, wrong) = self.store().run(|store| store.verify_blocks()).await?;
         verified.blocks = blocks;
+        progress(VerifyStep::Blocks { done: blocks, total: blocks });
         // First the nodes that tell where the parts of a file belong.
         for cid in wrong {
             let mut damage =
@@ -81,9 +109,13 @@ impl Content {
             }
             verified.damage.push(damage);
         }
-        for lost in self.store().run(Store::lost).await? {
+        let lost = self.store().run(Store::lost).await?;
+        let (mut done, total) = (0, lost.iter().map(|lost| lost.size).sum());
+        for lost in lost {
             let why = found.remove(&lost.digest).unwrap_or_else(|| missing(&lost));
-            let repaired = if repair { Some(self.repair(&lost, progress).await?) } else { None };
+            let told = &mut |here| progress(VerifyStep::Repaired { done: done + here, total });
+            let repaired = if repair { Some(self.repair(&lost, told).await?) } else { None };
+            done += lost.size;
             verified.damage.push(Damage { name: lost.digest.to_string(), cid: lost.root, why, repaired });
         }
         Ok(verified)
@@ -114,10 +146,14 @@ impl Content {
     }
 
     /// Fetches what is missing of a damaged blob; whether it is stored again.
-    async fn repair(&self, lost: &DamagedBlob, progress: Progress<'_>) -> Result<bool, Error> {
+    async fn repair(
+        &self,
+        lost: &DamagedBlob,
+        progress: &mut (dyn FnMut(u64) + Send),
+    ) -> Result<bool, Error> {
         let fetched = async {
             let mut reader = self.fetch_at(&lost.root.into()).await?;
-            reader.wait_until_stored(&mut |here| progress(here, lost.size)).await
+            reader.wait_until_stored(progress).await
         };
         // Content that does not fit counts as not found.
         if let Err(error) = fetched.await {

@@ -13,6 +13,7 @@ pub mod frame;
 pub mod passed;
 pub mod remote;
 pub mod served;
+pub mod total;
 pub mod written;
 
 use std::{io, path::PathBuf};
@@ -99,7 +100,8 @@ impl Attachment {
 }
 
 fn describe_layer(file: &LayerFile) -> AttachedLayer {
-    AttachedLayer { name: file.name.clone(), what: file.what.clone(), size: file.size }
+    let (name, what) = (file.name.clone(), file.what.clone());
+    AttachedLayer { name, what, size: file.size, is_folder: file.is_folder }
 }
 
 fn describe_bundle(file: &BundleFile) -> AttachedBundle {

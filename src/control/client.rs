@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{
     Attachment, Destination, Failure, Instance, Note, Options, Reply, Request,
-    attachment::{served::serve, written::Written},
+    attachment::{served::serve, total::FolderTotal, written::Written},
     elsewhere,
     message::{Ask, Envelope, Line},
     socket,
@@ -39,8 +39,10 @@ pub async fn ask(
     request: Request,
     attachment: Attachment,
     offline: Offline,
-    note: impl FnMut(Note),
+    mut note: impl FnMut(Note),
 ) -> Result<Reply, Failure> {
+    let total = FolderTotal::of(&request, &attachment);
+    let note = |told| note(total.fill(told));
     let envelope = Envelope { request, attached: attachment.describe() };
     // What is exported is written here, wherever it comes from.
     let (attachment, mut written) = match attachment {

@@ -7,6 +7,7 @@ mod image;
 mod layer;
 mod lock;
 mod members;
+mod meter;
 mod name;
 mod network;
 mod readers;
@@ -279,3 +280,6 @@ impl Instance {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@ mod image;
 mod layer;
 mod members;
 mod name;
+mod progress;
 mod repo;
 mod store;
 mod token;
@@ -14,12 +15,15 @@ use ocipfs_node::Reachability;
 use serde::{Deserialize, Serialize};
 
 pub(super) use attachment::{Answer, Ask, Attached, AttachedBundle, AttachedLayer, Envelope, Write};
-pub use bundle::{BundleReply, BundleRequest, Earlier, ExportedBundle, ImportedBundle, RequestedImage};
+pub use bundle::{
+    BundleReply, BundleRequest, Earlier, ExportedBundle, ImportedBundle, MAX_EXPANSION, RequestedImage,
+};
 pub use image::{ExportedImage, ImageInfo, ImageReply, ImageRequest, ImportOptions, InspectedImage};
 pub use layer::{Added, AddedLayer, Inspected, LayerRequest, Source};
 pub use members::{MemberInfo, MembersReply, MembersRequest};
 pub(super) use name::{ConflictingWriter, FollowedRepository, ServedRoot};
 pub use name::{FollowedName, NameRequest, NameTarget, OwnName, Publication, Published};
+pub use progress::{Progress, Unit};
 pub use repo::{
     RemovedInfo, RepoCollected, RepoContents, RepoInfo, RepoManifest, RepoReply, RepoRequest, RepoTag,
 };
@@ -282,13 +286,8 @@ pub struct Status {
 pub enum Note {
     /// For people.
     Warning(String),
-    /// Bytes read, of so many where that is known.
-    Progress {
-        /// So far.
-        done: u64,
-        /// In all.
-        total: Option<u64>,
-    },
+    /// How far the operation is.
+    Progress(Progress),
 }
 
 /// Why a command failed and what to do.

@@ -9,6 +9,7 @@
 
 pub mod attested;
 mod cosign;
+mod counted;
 mod docker;
 mod folder;
 mod input;

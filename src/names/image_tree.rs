@@ -1,6 +1,7 @@
 //! All that an image consists of: its manifests and blobs, and what refers to them.
 
 mod platforms;
+mod reduced;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 

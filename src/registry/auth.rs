@@ -6,6 +6,7 @@
 //!         ├─► logins                who sends a request (identity): certificates, passwords, tokens
 //!         │     └─► tokens          of the token endpoint
 //!         ├─► credentials           what a request shows: a header, or the certificate of its connection
+//!         ├─► visiting              visitors of the page
 //!         ├─► view                  what of the content a client sees
 //!         ├─► limits                requests per user and per address
 //!         └─► challenge             the WWW-Authenticate header of a token
@@ -21,6 +22,7 @@ mod pull;
 mod token_endpoint;
 mod tokens;
 mod view;
+mod visiting;
 
 pub use access::{Access, is_read};
 pub use credentials::Credentials;

@@ -111,7 +111,7 @@ fn first_document(said: &Said) -> Value {
 }
 
 /// Pushes an index of two platforms, each of one layer; returns its digest and those of the platforms.
-async fn push_index(repository: &Repository, tag: &str, number: usize) -> (String, [String; 2]) {
+pub async fn push_index(repository: &Repository, tag: &str, number: usize) -> (String, [String; 2]) {
     let mut entries = Vec::new();
     for (at, architecture) in ["amd64", "arm64"].into_iter().enumerate() {
         let bytes = layer(number + at, 5000);

@@ -42,10 +42,12 @@ mod names;
 mod nat;
 mod nerdctl;
 mod packages;
+mod page;
 mod peering;
 mod platforms;
 mod policy;
 mod private;
+mod progress;
 mod pulling;
 mod push;
 mod readers;
@@ -94,10 +96,12 @@ fn main() {
         nat::trials(),
         nerdctl::trials(),
         packages::trials(),
+        page::trials(),
         peering::trials(),
         platforms::trials(),
         policy::trials(),
         private::trials(),
+        progress::trials(),
         pulling::trials(),
         push::trials(),
         readers::trials(),

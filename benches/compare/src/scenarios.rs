@@ -51,7 +51,7 @@ const fn scenario(name: &'static str, what: &'static str, run: fn(&Room) -> Resu
 }
 
 /// All of them, in the order of a full run.
-pub const ALL: [Scenario; 20] = [
+pub const ALL: [Scenario; 21] = [
     scenario("get", "GET of a stored blob", stored::run),
     scenario("tls", "GET of a stored blob over TLS", secured::run),
     scenario("add", "add a tar of new bytes", added::run),
@@ -72,6 +72,7 @@ pub const ALL: [Scenario; 20] = [
     scenario("tags", "pages of many tags", tags::run),
     scenario("rpc", "the RPC of Kubo", rpc::run),
     scenario("memory", "idle, and eight cold pulls at once", memory::run),
+    scenario("pulls30", "memory under thirty pulls at once", memory::run_crowd),
 ];
 
 impl Scenario {

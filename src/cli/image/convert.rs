@@ -1,6 +1,7 @@
 //! `image convert` and `image push`: an image of the registry in another form.
 
 use clap::{Args, builder::PossibleValuesParser};
+use ocipfs_oci::Platform;
 
 use crate::{
     content::Profile,
@@ -48,6 +49,7 @@ share their blocks. Missing blobs are fetched from peers. The image is kept unti
 
 Examples:
   ocipfs image push team/app:1.0 --as ipfs       then `nerdctl run ipfs://<cid>`
+  ocipfs image push team/app:1.0 --as ipfs --platform linux/arm64
   ocipfs -q image push team/app:1.0 --as ipfs --estargz
                                                  with layers that stargz-snapshotter mounts")]
 pub struct Push {
@@ -56,6 +58,9 @@ pub struct Push {
     /// Form of the image: `ipfs`, a descriptor whose tree names each blob by its CID
     #[arg(long = "as", value_name = "FORM", required = true, value_parser = PossibleValuesParser::new(["ipfs"]))]
     form: String,
+    /// Platforms of a multi-platform image, such as linux/amd64,linux/arm64; its index names no others then [default: all]
+    #[arg(long, value_name = "PLATFORM,...", value_delimiter = ',')]
+    platform: Vec<Platform>,
     /// Convert the layers to eStargz
     #[arg(long)]
     estargz: bool,
@@ -66,16 +71,16 @@ impl Convert {
         let Self { reference, name, estargz, form, profile, registry } = self;
         let profile = profile.map(|profile| profile.as_str().into());
         let options = ImportOptions { name: Some(name), form, compress: None, estargz, profile, registry };
-        ImageRequest::Convert { reference, options }
+        ImageRequest::Convert { reference, platforms: Vec::new(), options }
     }
 }
 
 impl Push {
     pub fn request(self) -> ImageRequest {
-        let Self { reference, estargz, .. } = self;
+        let Self { reference, platform: platforms, estargz, .. } = self;
         let (name, form) = (None, "descriptor".into());
         let options = ImportOptions { name, form, compress: None, estargz, profile: None, registry: None };
-        ImageRequest::Convert { reference, options }
+        ImageRequest::Convert { reference, platforms, options }
     }
 }
 

@@ -70,7 +70,7 @@ async fn assert_kept(content: &Content, root: Cid, path: &str, bytes: &[u8]) {
     content.fetch_all(root, &mut |_| {}).await.unwrap();
     content.pin(root, vec![root]).await.unwrap();
     content.collect(false).await.unwrap();
-    let verified = content.verify(true, &mut |_, _| {}).await.unwrap();
+    let verified = content.verify(true, &mut |_| {}).await.unwrap();
     assert!(verified.damage.is_empty(), "{verified:?}");
     assert!(read(content, &[], path).await == bytes);
 }

@@ -77,6 +77,12 @@ impl Places {
         self.all.get(key).map_or(0, VecDeque::len)
     }
 
+    /// Returns how many bytes a block with `data` bytes fills in all of its places.
+    pub fn bytes_of(&self, key: &Cid, data: u64) -> u64 {
+        let places = self.all.get(key).into_iter().flatten().filter(|place| place.file.is_some());
+        places.fold(0, |sum, place| sum.saturating_add(place.length.min(data)))
+    }
+
     /// Whether every block of a file came, of which some came.
     pub fn is_complete(&self, file: usize) -> bool {
         self.of_files.get(&file).is_none_or(|left| *left == 0)

@@ -100,6 +100,36 @@ async fn a_block_that_a_file_has_in_several_places_is_written_to_each() {
 }
 
 #[tokio::test]
+async fn a_block_is_known_to_fill_all_of_its_places_before_it_is_written() {
+    let target = Target::new();
+    let source = Source::new(vec![0; 6 << 20], Profile::UnixfsV1);
+    let mut importer = FileImporter::new(target.content.clone(), source.file.root, Origin::Peers).unwrap();
+    importer.expect(source.file.clone()).unwrap();
+    let [node, leaf] = [&source.blocks[0], &source.blocks[1]];
+    assert_eq!((importer.fills(node), importer.fills(leaf)), (0, 0));
+    assert!(importer.put(node.clone()).unwrap());
+    assert_eq!(importer.fills(leaf), 6 << 20);
+    assert!(importer.put(leaf.clone()).unwrap());
+    // The copies that follow fill nothing.
+    assert_eq!(importer.fills(leaf), 0);
+    assert!(importer.put(leaf.clone()).unwrap());
+    assert_eq!(importer.finish().unwrap(), []);
+    assert!(target.is_stored(&source));
+}
+
+#[tokio::test]
+async fn a_file_that_exceeds_the_quota_or_the_disk_is_refused_before_a_byte_is_written() {
+    let target = Target::new();
+    target.content.store().limit(4 << 20, Box::new(|_, _, _| panic!("a claim evicts nothing")));
+    let source = Source::new(vec![0; 6 << 20], Profile::UnixfsV1);
+    let refused = target.import(&[&source], &source.blocks[..1]);
+    assert!(matches!(refused, Err(Error::Quota { .. })), "{refused:?}");
+    assert!(target.content.store().partial().unwrap().iter().all(|partial| partial.written == 0));
+    let target = Target::new();
+    assert!(matches!(target.content.store().check_claim(1 << 62), Err(StoreError::Full)));
+}
+
+#[tokio::test]
 async fn parts_that_come_one_by_one_complete_a_file_that_has_a_block_in_several_of_them() {
     let (one, two) = (noise(1 << 20), vec![0; 1 << 20]);
     let bytes =

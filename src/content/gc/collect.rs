@@ -34,6 +34,20 @@ pub struct Collected {
     pub bytes: u64,
 }
 
+/// How far a collection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CollectStep {
+    /// Blocks and files that were visited by the mark phase so far.
+    Marked(u64),
+    /// Bytes that were deleted, or that turned out to be in use.
+    Deleted {
+        /// So far.
+        done: u64,
+        /// Of all that was found unreferenced.
+        total: u64,
+    },
+}
+
 impl Collected {
     fn of_blocks(blocks: u64, bytes: u64) -> Self {
         Self { blocks, bytes, ..Self::default() }
@@ -81,7 +95,17 @@ impl GarbageCollector {
 
     /// Removes everything that is unreachable and not in use, and compacts the index; `dry` only counts what would go.
     pub fn collect(&self, store: &Store, dry: bool) -> Result<Collected, Error> {
-        let collected = self.collect_older(store, dry, None)?;
+        self.collect_with(store, dry, &mut |_| {})
+    }
+
+    /// Does the same as [`Self::collect`]; `progress` is told how far it is.
+    pub fn collect_with(
+        &self,
+        store: &Store,
+        dry: bool,
+        progress: &mut dyn FnMut(CollectStep),
+    ) -> Result<Collected, Error> {
+        let collected = self.collect_older(store, dry, None, progress)?;
         if !dry {
             self.compact_index(store);
         }
@@ -94,15 +118,25 @@ impl GarbageCollector {
         store: &Store,
         dry: bool,
         before: Option<u64>,
+        progress: &mut dyn FnMut(CollectStep),
     ) -> Result<Collected, Error> {
         let _turn = locked(&self.turn);
         let _guard = store.gc_guard();
         store.save_uses()?;
-        let Marked { marks, counted } = self.mark_all(store)?;
+        let Marked { marks, counted } =
+            self.mark_all_with(store, &mut |visited| progress(CollectStep::Marked(visited)))?;
+        let (mut done, total) = (counted.loose, counted.loose + counted.unreferenced);
+        let mut told = |more: u64| {
+            done += more;
+            if !dry {
+                progress(CollectStep::Deleted { done, total });
+            }
+        };
         let mut collected = match dry {
             true => Collected::of_blocks(counted.loose_blocks, counted.loose),
             false => self.remove_loose(store, &marks)?,
         };
+        told(0);
         let mut lot = Vec::new();
         marks.for_each_evictable(|evictable| {
             let is_due = before.is_none_or(|before| evictable.is_stored && evictable.used < before);
@@ -114,7 +148,9 @@ impl GarbageCollector {
             }
             lot.push(evictable);
             if lot.len() == BATCH_SIZE {
+                let bytes = lot.iter().map(|evictable| evictable.bytes).sum();
                 collected = collected + self.collect_lot(store, std::mem::take(&mut lot), dry)?;
+                told(bytes);
             }
             Ok(true)
         })?;

@@ -99,7 +99,7 @@ impl GarbageCollector {
         }
         if recount && self.wants_full_collection.swap(false, Ordering::Relaxed) {
             let before = now().saturating_sub(GRACE_PERIOD.as_millis() as u64);
-            let collected = self.collect_older(store, false, Some(before))?;
+            let collected = self.collect_older(store, false, Some(before), &mut |_| {})?;
             tracing::debug!(?collected, "collected unreferenced content");
         } else if recount && self.cache_size.is_some() && self.is_released(store)? {
             self.mark_all(store)?;

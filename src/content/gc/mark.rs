@@ -1,6 +1,6 @@
 //! The mark phase: what is stored and why, in one snapshot of the index.
 
-use std::{collections::HashSet, sync::atomic::Ordering, time::Instant};
+use std::{cell::RefCell, collections::HashSet, sync::atomic::Ordering, time::Instant};
 
 use ocipfs_node::Cid;
 use redb::ReadTransaction;
@@ -36,6 +36,8 @@ pub struct MarkTotals {
     pub usage: Usage,
     /// Bytes of blobs and parts of files that may be evicted.
     pub evictable: u64,
+    /// Bytes of blobs and parts of files that are unreferenced.
+    pub unreferenced: u64,
     /// Bytes of blocks that belong to no file and that are unreferenced.
     pub loose: u64,
     /// Their number.
@@ -91,6 +93,11 @@ impl GarbageCollector {
 
     /// Counts what there is: in one snapshot, so that what is moved from one GC root to another is retained at any time.
     pub fn mark_all(&self, store: &Store) -> Result<Marked, Error> {
+        self.mark_all_with(store, &mut |_| {})
+    }
+
+    /// Does the same as [`Self::mark_all`]; `progress` is told how many blocks and files were visited.
+    pub fn mark_all_with(&self, store: &Store, progress: &mut dyn FnMut(u64)) -> Result<Marked, Error> {
         let begun = Instant::now();
         #[cfg(test)]
         self.marks_taken.fetch_add(1, Ordering::Relaxed);
@@ -98,11 +105,13 @@ impl GarbageCollector {
         let downloading = self.downloads.roots();
         let live = store.live();
         let live_roots: HashSet<Cid> = live.iter().map(|(_, file)| file.root).collect();
+        let progress = RefCell::new(progress);
         let mut marked = store.database().read(|read| {
+            let progress = &mut **progress.borrow_mut();
             let mut counted = MarkTotals { releases: releases(read)?, ..MarkTotals::default() };
             let marks = Marks::fill(store, |marking| {
-                mark(read, marking, &downloading)?;
-                count(read, marking, &live_roots, &mut counted)
+                mark(read, marking, &downloading, progress)?;
+                count(read, marking, &live_roots, &mut counted, progress)
             })?;
             counted.usage.pins = pins(read)?.len() as u64;
             Ok(Marked { marks, counted })
@@ -123,9 +132,18 @@ impl GarbageCollector {
 }
 
 /// Marks everything that is retained.
-fn mark(read: &ReadTransaction, marking: &mut Marking, downloading: &[Cid]) -> Result<(), Error> {
+fn mark(
+    read: &ReadTransaction,
+    marking: &mut Marking,
+    downloading: &[Cid],
+    progress: &mut dyn FnMut(u64),
+) -> Result<(), Error> {
     let graph = Graph::open(read)?;
-    for_each_root(read, |root, class| marking.mark(&graph, root, class))?;
+    for_each_root(read, |root, class| {
+        marking.mark(&graph, root, class)?;
+        progress(marking.visited);
+        Ok(())
+    })?;
     downloading.iter().try_for_each(|root| marking.mark(&graph, *root, RetentionClass::CACHED))
 }
 
@@ -135,8 +153,15 @@ fn count(
     marking: &mut Marking,
     live: &HashSet<Cid>,
     counted: &mut MarkTotals,
+    progress: &mut dyn FnMut(u64),
 ) -> Result<(), Error> {
+    let mut visited = marking.visited;
+    let mut count_one = || {
+        visited += 1;
+        progress(visited);
+    };
     graph::for_each_file(read, |item| {
+        count_one();
         let class = class_of(marking, &item)?;
         let is_live = !item.is_stored() && item.layouts.iter().any(|(root, _)| live.contains(root));
         counted
@@ -146,12 +171,14 @@ fn count(
         match evictable(class, &item) {
             Some(item) if !is_live => {
                 counted.evictable += item.bytes;
+                counted.unreferenced += if item.is_retained { 0 } else { item.bytes };
                 marking.add_evictable(item)
             }
             _ => Ok(()),
         }
     })?;
     graph::for_each_loose_block(read, |block| {
+        count_one();
         let class = marking.class(&block.key)?;
         counted.usage.add(class, block.bytes);
         if class != RetentionClass::default() {

@@ -49,6 +49,8 @@ pub struct Marking<'t> {
     marks: Table<'t, &'static [u8], u8>,
     evictable: Table<'t, (bool, bool, u64, u64), (u64, bool)>,
     loose: Table<'t, &'static [u8], u64>,
+    /// How many blocks were marked; one that is marked for another reason counts again.
+    pub visited: u64,
 }
 
 impl Marks {
@@ -62,6 +64,7 @@ impl Marks {
             marks: write.open_table(MARKS)?,
             evictable: write.open_table(EVICTABLE)?,
             loose: write.open_table(LOOSE)?,
+            visited: 0,
         })?;
         write.commit()?;
         Ok(Self(database))
@@ -117,6 +120,7 @@ impl Marking<'_> {
             let before = self.class(&key)?;
             if !before.covers(class) {
                 self.marks.insert(key.bytes(), before.and(class).bits())?;
+                self.visited += 1;
                 graph.push_children(&cid, &key, &mut waiting)?;
             }
         }

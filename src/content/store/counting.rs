@@ -18,6 +18,7 @@ use super::{BlobLayout, Database, Store, files::NewBlobRow, tables::Tables};
 struct Counting {
     memory: InMemoryBackend,
     written: Arc<AtomicU64>,
+    reads: Arc<AtomicU64>,
 }
 
 impl StorageBackend for Counting {
@@ -26,6 +27,7 @@ impl StorageBackend for Counting {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
         self.memory.read(offset, out)
     }
 
@@ -50,6 +52,15 @@ pub fn counting() -> (Arc<Database>, Arc<AtomicU64>) {
     let database = redb::Database::builder().create_with_backend(backend).unwrap();
     let file = ocipfs_node::database::Database::of(database, super::database::SETTINGS);
     (Arc::new(Database::of(file)), written)
+}
+
+/// Such an index without a cache, and how often it was read so far.
+pub fn counting_reads() -> (Arc<Database>, Arc<AtomicU64>) {
+    let backend = Counting::default();
+    let reads = backend.reads.clone();
+    let database = redb::Database::builder().set_cache_size(0).create_with_backend(backend).unwrap();
+    let file = ocipfs_node::database::Database::of(database, super::database::SETTINGS);
+    (Arc::new(Database::of(file)), reads)
 }
 
 /// Puts so many small blobs into a store in one commit; their roots.

@@ -105,6 +105,16 @@ impl Store {
         if over()? == 0 { Ok(()) } else { Err(self.quota()) }
     }
 
+    /// Fails if `bytes` can never be stored, because they exceed the limit of the store or what is free on the disk. They are
+    /// only claimed, so nothing is evicted for them.
+    pub fn check_claim(&self, bytes: u64) -> Result<(), Error> {
+        match self.0.usage.limit.get() {
+            Some((limit, _)) if bytes > *limit => Err(self.quota()),
+            _ if bytes > self.free_bytes()? => Err(Error::Full),
+            _ => Ok(()),
+        }
+    }
+
     /// The error where the limit leaves no room.
     pub fn quota(&self) -> Error {
         Error::Quota { limit: self.0.usage.limit.get().map_or(u64::MAX, |(limit, _)| *limit) }

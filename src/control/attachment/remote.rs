@@ -17,7 +17,7 @@ use super::{
     passed::PassedReader,
 };
 use crate::{
-    control::message::{Answer, Ask, Attached},
+    control::message::{Answer, Ask, Attached, AttachedLayer},
     images::{
         archive::{self, ArchiveFolder, ArchiveSource, ArchiveStream, FolderFile},
         bundle::import::BundleFile,
@@ -66,7 +66,10 @@ impl Remote {
             Attached::Layers(layers) => {
                 let layers = layers.into_iter().enumerate().map(|(number, layer)| {
                     let input = files.bytes(Ask::Layer(number));
-                    LayerFile::new(layer.name, layer.what, layer.size, Input::stream(input))
+                    let AttachedLayer { name, what, size, is_folder } = layer;
+                    let mut file = LayerFile::new(name, what, size, Input::stream(input));
+                    file.is_folder = is_folder;
+                    file
                 });
                 Attachment::Layers(layers.collect())
             }

@@ -7,10 +7,10 @@ mod requested;
 
 use ocipfs_node::{Cid, Node};
 
-use super::{Instance, Notes};
+use super::{Instance, Notes, meter::Meter};
 use crate::{
     control::{
-        BundleReply, BundleRequest, ExportedImage, Failure, ImportedBundle, Note, attachment::Attachment,
+        BundleReply, BundleRequest, ExportedImage, Failure, ImportedBundle, Unit, attachment::Attachment,
         failure::bundle_failure,
     },
     images::{
@@ -24,9 +24,6 @@ use crate::{
 };
 use export::ExportRequest;
 
-/// Bytes between two notes of progress.
-const PROGRESS_STEP_BYTES: u64 = 4 << 20;
-
 impl Instance {
     pub(super) async fn bundle(
         &self,
@@ -39,8 +36,9 @@ impl Instance {
                 let request = ExportRequest { images, dest, split, since, want };
                 Ok(BundleReply::Exported(self.bundle_export(request, attachment, notes).await?))
             }
-            BundleRequest::Import { force, other_swarm } => {
-                let imported = self.bundle_import(attachment, force, other_swarm, notes).await?;
+            BundleRequest::Import { force, other_swarm, max_expansion } => {
+                let options = import::Options { moves_tags: force, max_expansion };
+                let imported = self.bundle_import(attachment, options, other_swarm, notes).await?;
                 Ok(BundleReply::Imported(Box::new(imported)))
             }
         }
@@ -49,7 +47,7 @@ impl Instance {
     async fn bundle_import(
         &self,
         attachment: Attachment,
-        force: bool,
+        options: import::Options,
         other_swarm: bool,
         notes: Notes,
     ) -> Result<ImportedBundle, Failure> {
@@ -57,13 +55,9 @@ impl Instance {
             return Err(Failure::new("no bundle is attached to the request"));
         };
         let total = files.iter().map(|file| file.size).sum::<Option<u64>>();
-        let (mut told, progress_notes) = (0, notes.clone());
-        let progress = move |done| {
-            if done >= told + PROGRESS_STEP_BYTES {
-                told = done;
-                let _ = progress_notes.send(Note::Progress { done, total });
-            }
-        };
+        let meter = Meter::begin(&notes, "import", Unit::Bytes, total);
+        let told = meter.clone();
+        let progress = move |done| told.set(done);
         let repositories = self.resolver().repositories().clone();
         let (network, known) = (self.network_record(), repositories.clone());
         let node = self.content().node().clone();
@@ -71,10 +65,11 @@ impl Instance {
             let theirs = bundle.manifest.network.as_str();
             check_network(bundle, &network, other_swarm || is_earlier(&node, theirs, &network))?;
             check_names(bundle)?;
-            if force { Ok(()) } else { check_tags(bundle, &known) }
+            if options.moves_tags { Ok(()) } else { check_tags(bundle, &known) }
         };
-        let imported = import::import(self.content(), &repositories, files, force, check, progress).await;
+        let imported = import::import(self.content(), &repositories, files, options, check, progress).await;
         let imported = imported.map_err(bundle_failure)?;
+        meter.finish();
         self.take_records(&imported.records, &notes).await?;
         let withheld = self.withheld_images(&imported).await?;
         Ok(ImportedBundle { withheld, ..self.imported_bundle(imported) })

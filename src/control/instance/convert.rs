@@ -1,16 +1,12 @@
 //! `image convert` and `image push`: an image of the registry is imported as if it were an archive, in another form.
 
-use std::{
-    collections::HashMap,
-    io::Cursor,
-    sync::atomic::{AtomicU64, Ordering},
-};
+use std::{collections::HashMap, io::Cursor};
 
 use bytes::Bytes;
-use ocipfs_oci::Digest;
+use ocipfs_oci::{Digest, Platform};
 use tokio::runtime::Handle;
 
-use super::{Instance, Notes, reference::ImageRef};
+use super::{Instance, Notes, export::tree_failure, reference::ImageRef};
 use crate::{
     content::{self, BlockingReader, Content, Stored},
     control::{Attachment, Failure, ImageInfo, Note, failure::content_failure},
@@ -29,15 +25,17 @@ const HEAD_BYTES: u64 = 512;
 impl Instance {
     pub(super) async fn image_convert(
         &self,
-        reference: &str,
+        (reference, platforms): (&str, &[Platform]),
         options: import::Options,
         registry: Option<String>,
         notes: Notes,
     ) -> Result<Vec<ImageInfo>, Failure> {
         let image_ref = self.image_ref(reference)?;
-        let (kind, tree) = self.image_tree(&image_ref, TreeOptions::default()).await?;
+        let wanted = TreeOptions { referrers: false, platforms };
+        let (kind, mut tree) = self.image_tree(&image_ref, wanted).await?;
+        tree.reduce(platforms).map_err(tree_failure)?;
         tree.warnings.iter().for_each(|text| drop(notes.send(Note::Warning(text.clone()))));
-        let stored = StoredImage::new(self, kind, &image_ref, tree, notes.clone())?;
+        let stored = StoredImage::new(self, kind, &image_ref, tree)?;
         let source = Attachment::Archive(ArchiveSource::Folder(Box::new(stored)));
         self.import_from(source, options, registry, notes, failure).await
     }
@@ -59,10 +57,6 @@ struct StoredImage {
     kind: NameKind,
     documents: HashMap<String, Bytes>,
     blobs: HashMap<String, (Digest, u64)>,
-    notes: Notes,
-    /// Bytes of the blobs that were read, and of all.
-    done: AtomicU64,
-    total: u64,
 }
 
 impl StoredImage {
@@ -71,7 +65,6 @@ impl StoredImage {
         kind: NameKind,
         image_ref: &ImageRef,
         tree: ImageTree,
-        notes: Notes,
     ) -> Result<Self, Failure> {
         let entry = export::image_entry(&tree.top, image_ref.repository(), &image_ref.reference);
         let index = export::index(vec![entry], Format::Oci).map_err(Failure::new)?;
@@ -79,28 +72,24 @@ impl StoredImage {
         let mut documents: HashMap<String, Bytes> = documents.collect();
         documents.insert("index.json".into(), index.into());
         documents.insert("oci-layout".into(), Bytes::from_static(export::OCI_LAYOUT));
-        let total = tree.blobs.values().sum();
         let blobs = tree.blobs.into_iter().map(|(digest, size)| (blob_path(&digest), (digest, size)));
         let (content, resolver) = (instance.content().clone(), instance.resolver().clone());
-        let (blobs, done) = (blobs.collect(), AtomicU64::new(0));
-        Ok(Self { content, resolver, kind, documents, blobs, notes, done, total })
-    }
-
-    /// Tells that a blob is there.
-    fn count(&self, size: u64) {
-        let done = self.done.fetch_add(size, Ordering::Relaxed) + size;
-        let _ = self.notes.send(Note::Progress { done, total: Some(self.total) });
+        Ok(Self { content, resolver, kind, documents, blobs: blobs.collect() })
     }
 
     /// Fetches a blob, and finds it in the store.
-    async fn store_whole(&self, digest: &Digest) -> Result<Option<Stored>, String> {
+    async fn store_whole(
+        &self,
+        digest: &Digest,
+        progress: &mut (dyn FnMut(u64) + Send),
+    ) -> Result<Option<Stored>, String> {
         let failed = |error: content::Error| error.to_string();
         if let Some(stored) = self.content.stored_blob(digest).await.map_err(failed)? {
             return Ok(Some(stored));
         }
         let found = self.kind.locate_blob(&self.resolver, digest).await.map_err(|error| error.to_string())?;
         let BlobSource::Blob(blob) = found else { return Ok(None) };
-        self.content.fetch_stored(&blob).await.map_err(failed)
+        self.content.fetch_stored_with(&blob, progress).await.map_err(failed)
     }
 
     fn is_document(&self, stored: &Stored) -> Result<bool, String> {
@@ -137,18 +126,25 @@ impl ArchiveFolder for StoredImage {
         let failed = |why: String| archive::Error::Document { what: digest.to_string(), why };
         let file = self.read(digest).map_err(failed)?;
         match file.size == *size {
-            true => {
-                self.count(*size);
-                Ok(Some(file))
-            }
+            true => Ok(Some(file)),
             false => Err(failed(format!("expected {size} bytes, found {}", file.size))),
         }
     }
 
-    fn stored(&self, path: &str) -> Result<Option<Stored>, archive::Error> {
+    fn size(&self) -> Option<u64> {
+        let documents = self.documents.values().map(|bytes| bytes.len() as u64);
+        Some(documents.chain(self.blobs.values().map(|(_, size)| *size)).sum())
+    }
+
+    fn stored(
+        &self,
+        path: &str,
+        progress: &mut (dyn FnMut(u64) + Send),
+    ) -> Result<Option<Stored>, archive::Error> {
         let Some((digest, size)) = self.blobs.get(path) else { return Ok(None) };
         let failed = |why: String| archive::Error::Document { what: digest.to_string(), why };
-        let Some(stored) = Handle::current().block_on(self.store_whole(digest)).map_err(failed)? else {
+        let Some(stored) = Handle::current().block_on(self.store_whole(digest, progress)).map_err(failed)?
+        else {
             return Ok(None);
         };
         if stored.size != *size {
@@ -157,7 +153,7 @@ impl ArchiveFolder for StoredImage {
         if self.is_document(&stored).map_err(failed)? {
             return Ok(None);
         }
-        self.count(*size);
+        progress(*size);
         Ok(Some(stored))
     }
 

@@ -6,10 +6,10 @@ use std::{io, path::Path, str::FromStr};
 
 use bytes::Bytes;
 
-use super::{Instance, Notes, reference::ImageRef};
+use super::{Instance, Notes, meter::Meter, reference::ImageRef};
 use crate::{
     control::{
-        Failure, ImageReply, Note,
+        Failure, ImageReply, Note, Unit,
         attachment::Attachment,
         failure::{content_failure, names_failure, unwritable},
     },
@@ -75,8 +75,8 @@ impl Instance {
         notes: &Notes,
     ) -> Result<(), Failure> {
         let failed = |e| unwritable(dest, e);
-        let total = Some(contents.blobs.values().map(|blob| blob.size).sum());
-        let mut done = 0;
+        let total = contents.blobs.values().map(|blob| blob.size).sum();
+        let meter = Meter::begin(notes, "export", Unit::Bytes, Some(total));
         for (path, bytes) in first {
             write(target, &path, bytes).await.map_err(failed)?;
         }
@@ -96,6 +96,7 @@ impl Instance {
             let blob = match found {
                 BlobSource::Inline(bytes) => {
                     write(target, &blob_path(digest), bytes).await.map_err(failed)?;
+                    meter.add(found_size);
                     continue;
                 }
                 BlobSource::Blob(blob) => blob,
@@ -104,11 +105,12 @@ impl Instance {
             target.file(&blob_path(digest), blob.size).await.map_err(failed)?;
             while let Some(bytes) = reader.next().await {
                 let bytes = bytes.map_err(content_failure)?;
-                done += bytes.len() as u64;
-                let _ = notes.send(Note::Progress { done, total });
+                let length = bytes.len() as u64;
                 target.write(bytes).await.map_err(failed)?;
+                meter.add(length);
             }
         }
+        meter.finish();
         Ok(())
     }
 }

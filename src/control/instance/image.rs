@@ -5,11 +5,11 @@ use std::str::FromStr;
 use ocipfs_node::Cid;
 use ocipfs_oci::{Name, Tag};
 
-use super::{Instance, Notes, export::Export};
+use super::{Instance, Notes, export::Export, meter::Meter};
 use crate::{
     content::{ImportedImage, Profile},
     control::{
-        Failure, ImageInfo, ImageReply, ImageRequest, ImportOptions, InspectedImage, Note, Reply,
+        Failure, ImageInfo, ImageReply, ImageRequest, ImportOptions, InspectedImage, Note, Reply, Unit,
         attachment::Attachment,
         failure::{content_failure, import_failure, names_failure},
     },
@@ -34,10 +34,10 @@ impl Instance {
                 let images = self.import_from(attachment, options, registry, notes, import_failure);
                 ImageReply::Imported { images: images.await? }
             }
-            ImageRequest::Convert { reference, options } => {
+            ImageRequest::Convert { reference, platforms, options } => {
                 let registry = options.registry.clone();
                 let options = self.import_options(options)?;
-                let images = self.image_convert(&reference, options, registry, notes);
+                let images = self.image_convert((&reference, &platforms), options, registry, notes);
                 ImageReply::Imported { images: images.await? }
             }
             ImageRequest::Export { references, dest, format, referrers } => {
@@ -81,19 +81,12 @@ impl Instance {
         let Attachment::Archive(source) = attachment else {
             return Err(Failure::new("no archive is attached to the request"));
         };
-        let total = source.size();
-        let progress = {
-            let notes = notes.clone();
-            let mut told = 0;
-            Box::new(move |done| {
-                if done >= told + PROGRESS_STEP_BYTES {
-                    told = done;
-                    let _ = notes.send(Note::Progress { done, total });
-                }
-            })
-        };
+        let meter = Meter::begin(&notes, "import", Unit::Bytes, source.size());
+        let told = meter.clone();
+        let progress = Box::new(move |done| told.set(done));
         let imported = import::import(self.content(), source, options, progress).await;
         let (images, warnings) = imported.map_err(failure)?;
+        meter.finish();
         warnings.into_iter().for_each(|text| drop(notes.send(Note::Warning(text))));
         let registry = registry.unwrap_or_else(|| self.0.registry.clone());
         Ok(images.iter().map(|image| info(&registry, image)).collect())
@@ -168,9 +161,6 @@ impl Instance {
         })
     }
 }
-
-/// Bytes between two notes of progress.
-const PROGRESS_STEP_BYTES: u64 = 1 << 20;
 
 fn info(registry: &str, image: &Imported) -> ImageInfo {
     ImageInfo {

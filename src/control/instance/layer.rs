@@ -5,11 +5,11 @@ use std::{str::FromStr, sync::Arc};
 use ocipfs_node::Cid;
 use ocipfs_oci::Platform;
 
-use super::{Instance, Notes};
+use super::{Instance, Notes, meter::Meter};
 use crate::{
     content::{self, CidPath, Profile},
     control::{
-        Added, AddedLayer, Failure, Inspected, LayerRequest, Note, Reply, Source,
+        Added, AddedLayer, Failure, Inspected, LayerRequest, Note, Reply, Source, Unit,
         attachment::{Attachment, Received},
         failure::{add_failure, content_failure},
     },
@@ -96,12 +96,12 @@ impl Instance {
             }
         });
         let sources = sources.collect::<Result<Vec<_>, Failure>>()?;
-        let progress = {
-            let notes = notes.clone();
-            Arc::new(move |done| drop(notes.send(Note::Progress { done, total })))
-        };
+        let meter = Meter::begin(&notes, "add", Unit::Bytes, total);
+        let told = meter.clone();
+        let progress = Arc::new(move |done| told.set(done));
         let added = add::add(self.content(), sources, options, progress, gone.cancelled()).await;
         let added = added.map_err(add_failure)?;
+        meter.finish();
         if added.has_zstd {
             let _ = notes.send(Note::Warning(OLD_DOCKER.into()));
         }

@@ -29,6 +29,19 @@ impl Instance {
         })
     }
 
+    /// Returns these repositories in numbers; none for what was not pushed here.
+    pub(crate) async fn repositories_in_numbers(
+        &self,
+        names: Vec<Name>,
+    ) -> Result<Vec<Option<RepoInfo>>, Failure> {
+        self.on_repositories(move |all| {
+            let one =
+                |name: &Name| Ok(if all.has(name)? { Some(info(name, all.summary(name)?)) } else { None });
+            names.iter().map(one).collect()
+        })
+        .await
+    }
+
     async fn on_repositories<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Repositories) -> Result<T, StoreError> + Send + 'static,

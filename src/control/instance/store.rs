@@ -1,14 +1,18 @@
 //! Handler of requests about the store: usage, pins, garbage collection and verification.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, OnceLock},
+};
 
 use ocipfs_node::Cid;
 
-use super::{Instance, Notes, reference::ImageRef};
+use super::{Instance, Notes, meter::Meter, reference::ImageRef};
 use crate::{
-    content::{self, Content},
+    content::{self, CollectStep, Content, VerifyStep},
     control::{
-        Collected, DamageInfo, Dropped, Failure, Note, Pin, Room, StoreReply, StoreRequest, Stored, Verified,
+        Collected, DamageInfo, Dropped, Failure, Note, Pin, Room, StoreReply, StoreRequest, Stored, Unit,
+        Verified,
         failure::{content_failure, names_failure},
     },
     names::{BlobSource, NameKind, TreeOptions},
@@ -25,7 +29,7 @@ impl Instance {
                 StoreReply::Pins { pins: pins.iter().map(pin).collect() }
             }
             StoreRequest::Collect { dry, uploads: false } => {
-                StoreReply::Collected(self.store_collect(dry).await?)
+                StoreReply::Collected(self.store_collect(dry, notes).await?)
             }
             StoreRequest::Collect { dry, uploads: true } => {
                 StoreReply::Dropped(self.drop_uploads(dry).await?)
@@ -78,8 +82,10 @@ impl Instance {
         let _storing = self.content().gc_guard().await;
         let (cid, roots) = match cid_of(what) {
             Some(cid) => {
-                let progress = &mut |done| drop(notes.send(Note::Progress { done, total: None }));
+                let meter = Meter::begin(&notes, "fetch", Unit::Bytes, self.file_size(cid).await?);
+                let progress = &mut |done| meter.set(done);
                 self.content().fetch_all(cid, progress).await.map_err(content_failure)?;
+                meter.finish();
                 (cid, vec![cid])
             }
             None => self.fetch_image(&self.image_ref(what)?, &notes).await?,
@@ -88,12 +94,23 @@ impl Instance {
         Ok(pin(&cid))
     }
 
+    /// Returns the size of a file; none where the CID is that of a directory or of other content.
+    async fn file_size(&self, cid: Cid) -> Result<Option<u64>, Failure> {
+        match self.content().stat(&cid.into()).await {
+            Ok(file) => Ok(Some(file.size)),
+            Err(error @ content::Error::Node(_)) => Err(content_failure(error)),
+            Err(_) => Ok(None),
+        }
+    }
+
     /// Fetches an image whole: the CID in its name, or that its name leads to, and the roots it consists of.
     async fn fetch_image(&self, image_ref: &ImageRef, notes: &Notes) -> Result<(Cid, Vec<Cid>), Failure> {
         let (kind, image) = self.image_tree(image_ref, TreeOptions::default()).await?;
         image.warnings.iter().for_each(|text| drop(notes.send(Note::Warning(text.clone()))));
         let (mut roots, mut done) = (BTreeSet::new(), 0);
-        let (total, mut root) = (Some(image.blobs.values().sum()), root_of(&kind));
+        let documents: u64 = image.documents.values().map(|bytes| bytes.len() as u64).sum();
+        let total = documents + image.blobs.values().sum::<u64>();
+        let (meter, mut root) = (Meter::begin(notes, "fetch", Unit::Bytes, Some(total)), root_of(&kind));
         for digest in image.documents.keys().chain(image.blobs.keys()) {
             let found = kind.locate_blob(self.resolver(), digest).await;
             // Some documents are made here, and are no blobs.
@@ -105,14 +122,16 @@ impl Instance {
             };
             let content = self.content();
             let mut reader = content.fetch(&blob).await.map_err(content_failure)?;
-            let progress = &mut |here| drop(notes.send(Note::Progress { done: done + here, total }));
+            let progress = &mut |here| meter.set(done + here);
             reader.wait_until_stored(progress).await.map_err(content_failure)?;
             done += blob.size;
+            meter.set(done);
             is_kept(content, digest).await?;
             let file = content.stat(&blob.at).await.map_err(content_failure)?;
             root.get_or_insert(*blob.at.root());
             roots.extend(blob.gc_root.into_iter().chain([*blob.at.root(), file.cid]));
         }
+        meter.finish();
         let root = root.ok_or_else(|| Failure::new(format!("{} has no blobs to pin", image_ref.text())))?;
         roots.insert(root);
         Ok((root, roots.into_iter().collect()))
@@ -133,9 +152,23 @@ impl Instance {
         }
     }
 
-    async fn store_collect(&self, dry: bool) -> Result<Collected, Failure> {
+    async fn store_collect(&self, dry: bool, notes: Notes) -> Result<Collected, Failure> {
         let swept = self.sweep_due(dry).await?;
-        let collected = self.content().collect(dry).await.map_err(content_failure)?;
+        let marking = Meter::begin(&notes, "mark", Unit::Blocks, None);
+        let deleting = Arc::new(OnceLock::<Meter>::new());
+        let (marked, deleted) = (marking.clone(), deleting.clone());
+        let begin_deleting = move |marked: &Meter, total| {
+            marked.finish();
+            Meter::begin(&notes, "delete", Unit::Bytes, Some(total))
+        };
+        let progress = move |step| match step {
+            CollectStep::Marked(blocks) => marked.set(blocks),
+            CollectStep::Deleted { done, total } => {
+                deleted.get_or_init(|| begin_deleting(&marked, total)).set(done);
+            }
+        };
+        let collected = self.content().collect_with(dry, progress).await.map_err(content_failure)?;
+        deleting.get().unwrap_or(&marking).finish();
         let content::Collected { mut blobs, partial, blocks, mut bytes } = collected;
         // Content that is still in its repository does not count as unreferenced yet.
         for removed in swept.iter().filter(|removed| dry && removed.freed) {
@@ -152,8 +185,22 @@ impl Instance {
     }
 
     async fn store_verify(&self, repair: bool, notes: Notes) -> Result<Verified, Failure> {
-        let progress = &mut |done, total| drop(notes.send(Note::Progress { done, total: Some(total) }));
+        let mut phase: Option<(&str, Meter)> = None;
+        let progress = &mut |step| {
+            let (name, unit, done, total) = match step {
+                VerifyStep::Hashed { done, total } => ("hash", Unit::Bytes, done, total),
+                VerifyStep::Blocks { done, total } => ("hash blocks", Unit::Blocks, done, total),
+                VerifyStep::Repaired { done, total } => ("repair", Unit::Bytes, done, total),
+            };
+            if let Some((_, ended)) = phase.take_if(|(last, _)| *last != name) {
+                ended.finish();
+            }
+            phase.get_or_insert_with(|| (name, Meter::begin(&notes, name, unit, Some(total)))).1.set(done);
+        };
         let verified = self.content().verify(repair, progress).await.map_err(content_failure)?;
+        if let Some((_, ended)) = phase {
+            ended.finish();
+        }
         let content::Verified { blobs, blocks, bytes, damage } = verified;
         let info = |damage: content::Damage| DamageInfo {
             name: damage.name,

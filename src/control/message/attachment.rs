@@ -57,6 +57,9 @@ pub struct AttachedLayer {
     pub what: String,
     /// Its bytes, where they are known.
     pub size: Option<u64>,
+    /// Whether it is a folder, which is packed as it is read.
+    #[serde(default)]
+    pub is_folder: bool,
 }
 
 /// What the instance needs of an attachment next.

@@ -31,7 +31,17 @@ pub enum BundleRequest {
         force: bool,
         /// Whether bundles of another private swarm are accepted.
         other_swarm: bool,
+        /// How many bytes may be written for each byte that is read; none for no limit. An earlier command does not say it.
+        #[serde(default = "default_max_expansion")]
+        max_expansion: Option<u64>,
     },
+}
+
+/// The bytes that an import may write for each byte that it reads, unless the command says otherwise.
+pub const MAX_EXPANSION: u64 = 32;
+
+fn default_max_expansion() -> Option<u64> {
+    Some(MAX_EXPANSION)
 }
 
 /// Images to be exported.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use ocipfs_oci::Platform;
 use serde::{Deserialize, Serialize};
 
 /// How images are imported.
@@ -34,6 +35,9 @@ pub enum ImageRequest {
     Convert {
         /// A reference.
         reference: String,
+        /// The platforms that are taken of an index; all if there are none.
+        #[serde(default)]
+        platforms: Vec<Platform>,
         /// How.
         options: ImportOptions,
     },

@@ -20,9 +20,20 @@ pub trait ArchiveFolder: Send {
     /// Whether there is something at `path`.
     fn has(&self, path: &str) -> Result<bool, Error>;
 
-    /// Returns the blob at `path` where it is stored already and is not a document: it is not read then.
-    fn stored(&self, _path: &str) -> Result<Option<Stored>, Error> {
+    /// Returns the blob at `path` where it is stored already and is not a document: it is not read then. What is fetched first
+    /// is told to `progress`.
+    fn stored(&self, _path: &str, _progress: &mut (dyn FnMut(u64) + Send)) -> Result<Option<Stored>, Error> {
         Ok(None)
+    }
+
+    /// The bytes that will be read, where they are known.
+    fn size(&self) -> Option<u64> {
+        None
+    }
+
+    /// Returns the directory on this machine that it is.
+    fn path(&self) -> Option<&Path> {
+        None
     }
 
     /// Passes the name and the size of each file in the directory at `path`; a missing directory is empty.
@@ -62,6 +73,10 @@ impl LocalFolder {
 }
 
 impl ArchiveFolder for LocalFolder {
+    fn path(&self) -> Option<&Path> {
+        Some(&self.0)
+    }
+
     fn open(&self, path: &str) -> Result<Option<FolderFile>, Error> {
         let Some(full) = self.locate(path)? else { return Ok(None) };
         let meta = fs::metadata(&full).map_err(|e| failed(path, e))?;

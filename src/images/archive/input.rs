@@ -1,4 +1,4 @@
-//! The bytes of an archive: counted, decompressed, and limited where only headers may stand.
+//! The bytes of an archive: decompressed, and limited where only headers may stand.
 
 use std::{
     cell::Cell,
@@ -21,31 +21,6 @@ const MAX_HEADERS: u64 = 1 << 20;
 
 /// Leading bytes that tell how an archive is compressed.
 const MAGIC_BYTES: u64 = 6;
-
-/// Told the bytes read so far.
-pub type Progress = Box<dyn FnMut(u64) + Send>;
-
-/// Counts what is read.
-pub struct CountingReader<R> {
-    inner: R,
-    done: u64,
-    progress: Progress,
-}
-
-impl<R: Read> CountingReader<R> {
-    pub fn new(inner: R, progress: Progress) -> Self {
-        Self { inner, done: 0, progress }
-    }
-}
-
-impl<R: Read> Read for CountingReader<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.inner.read(buffer)?;
-        self.done += length as u64;
-        (self.progress)(self.done);
-        Ok(length)
-    }
-}
 
 /// How an archive is compressed, by its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

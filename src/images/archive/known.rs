@@ -14,9 +14,9 @@ use crate::{
 };
 
 impl ArchiveParts {
-    /// Returns the blob that a path of the archive names by its digest, if it is stored as it would be staged, and has this
-    /// size where one is known.
-    pub(super) fn known(&self, path: &str, size: Option<u64>) -> Result<Option<ArchivePart>, Error> {
+    /// Returns the blob that a path of the archive names by its digest and its size, if it is stored as it would be staged, and
+    /// has this size where one is known.
+    pub(super) fn known(&self, path: &str, size: Option<u64>) -> Result<Option<(ArchivePart, u64)>, Error> {
         let Some(digest) = digest_of(path) else { return Ok(None) };
         let Options { store, profile, .. } = &self.options;
         let known = KnownBlob::find(store, *profile, &digest)?;
@@ -30,7 +30,7 @@ impl ArchiveParts {
         };
         // What cannot be read is damaged: the archive has it.
         let Ok(head) = file.read_at(0, HEAD_BYTES.min(size) as usize) else { return Ok(None) };
-        Ok(match self.kind_of(path, &head, size) {
+        let part = match self.kind_of(path, &head, size) {
             Some(ArchivePartKind::Document) => {
                 let bytes = file.read_at(0, size as usize).ok();
                 bytes.filter(|bytes| hashes_to(bytes, &digest)).map(ArchivePart::Document)
@@ -42,7 +42,8 @@ impl ArchiveParts {
                 compression,
             })) => Some(ArchivePart::Staged(Box::new(staged(known, &digest, compression)))),
             _ => None,
-        })
+        };
+        Ok(part.map(|part| (part, size)))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The entries of an archive, taken as they come: documents into memory, all else into the store.
 
 use std::{
+    cell::RefCell,
     collections::{HashMap, HashSet},
     io::{self, Cursor, Read},
 };
@@ -10,9 +11,10 @@ use ocipfs_oci::{Digest, Hasher};
 
 use super::{
     ArchiveSource, ArchiveStream, Compress, Error, MAX_INDEX, MAX_MANIFEST, Options,
+    counted::Counter,
     folder::{ArchiveFolder, FolderFile},
     input,
-    input::{CountingReader, Decompressed, Limit, Limited, Packing},
+    input::{Decompressed, Limit, Limited, Packing},
     listing,
     listing::EarlyManifest,
     path::{clean, digest_of},
@@ -41,7 +43,7 @@ pub struct ArchiveParts {
     pub(super) options: Options,
     entries: HashMap<String, ArchivePart>,
     /// A layout folder, whose blobs are read when they are named.
-    folder: Option<Box<dyn ArchiveFolder>>,
+    folder: Option<(Box<dyn ArchiveFolder>, RefCell<Counter>)>,
     /// Whether it is a docker archive, whose layers are compressed; none where only its end tells.
     is_docker: Option<bool>,
     /// Layers that `manifest.json` is known to list.
@@ -84,14 +86,14 @@ pub(super) fn hashes_to(bytes: &[u8], digest: &Digest) -> bool {
 impl ArchiveParts {
     /// Reads a tar to its end, or opens a folder.
     pub fn read(source: ArchiveSource, mut options: Options) -> Result<Self, Error> {
-        let progress = std::mem::replace(&mut options.progress, Box::new(|_| {}));
+        let counter = Counter::new(std::mem::replace(&mut options.progress, Box::new(|_| {})));
         let (entries, layers) = (HashMap::new(), HashSet::new());
         let mut parts = Self { options, entries, folder: None, is_docker: None, layers, memory: 0 };
         let ArchiveStream { what, input, manifest, .. } = match source {
             ArchiveSource::Stream(stream) => stream,
             ArchiveSource::Folder(folder) => {
                 let is_docker = folder.has("manifest.json")?;
-                parts.folder = Some(folder);
+                parts.folder = Some((folder, RefCell::new(counter)));
                 parts.is_docker = Some(
                     is_docker
                         && !parts.document("index.json")?.is_some_and(|index| listing::is_unchanged(&index)),
@@ -107,7 +109,7 @@ impl ArchiveParts {
                 parts.layers = listing::layers(&json);
             }
         }
-        parts.read_tar(CountingReader::new(input, progress), &what)?;
+        parts.read_tar(counter.into_reader(input), &what)?;
         let is_docker = parts.entries.contains_key("manifest.json");
         let is_unchanged = parts.entries.get("index.json").is_some_and(ArchivePart::is_unchanged);
         parts.is_docker = Some(is_docker && !is_unchanged);
@@ -183,7 +185,7 @@ impl ArchiveParts {
         }
         let size = entry.size();
         let part = match self.known(&path, Some(size))? {
-            Some(known) => Some(known),
+            Some((known, _)) => Some(known),
             None => self.stage(&path, size, entry)?,
         };
         match part {
@@ -315,7 +317,7 @@ impl ArchiveParts {
     /// Whether there is something at `path`.
     pub fn has(&self, path: &str) -> Result<bool, Error> {
         match &self.folder {
-            Some(folder) if !self.entries.contains_key(path) => folder.has(path),
+            Some((folder, _)) if !self.entries.contains_key(path) => folder.has(path),
             _ => Ok(self.entries.contains_key(path)),
         }
     }
@@ -328,7 +330,7 @@ impl ArchiveParts {
                 all.push((digest, bytes.clone()));
             }
         }
-        if let Some(folder) = &self.folder {
+        if let Some((folder, _)) = &self.folder {
             all.extend(unlisted::in_folder(folder.as_ref(), &is_taken)?);
         }
         all.retain(|(digest, bytes)| !is_taken(digest) && unlisted::has_subject(bytes));
@@ -349,21 +351,25 @@ impl ArchiveParts {
     }
 
     fn in_folder(&self, path: &str) -> Result<Option<ArchivePart>, Error> {
-        let Some(folder) = &self.folder else { return Ok(None) };
+        let Some((folder, counter)) = &self.folder else { return Ok(None) };
+        let counter = &mut *counter.borrow_mut();
         // It is not even opened: a command that serves the folder need not send it.
-        if let Some(known) = self.known(path, None)?
+        if let Some((known, size)) = self.known(path, None)?
             && folder.has(path)?
         {
+            counter.add(size);
             return Ok(Some(known));
         }
-        if let (Some(digest), Some(stored)) = (digest_of(path), folder.stored(path)?) {
+        if let Some(digest) = digest_of(path)
+            && let Some(stored) = counter.file(|here| folder.stored(path, here))?
+        {
             let Options { store, profile, .. } = &self.options;
             let piece = StagedBlob::of_other(store, *profile, stored, &digest)?;
             let staged = StagedEntry { kept: Some(piece), ..StagedEntry::default() };
             return Ok(Some(ArchivePart::Staged(Box::new(staged))));
         }
         let Some(FolderFile { input, size }) = folder.open(path)? else { return Ok(None) };
-        self.stage(path, size, input)
+        self.stage(path, size, counter.reader(input))
     }
 }
 

@@ -58,7 +58,7 @@ impl ArchiveSource {
     pub fn size(&self) -> Option<u64> {
         match self {
             Self::Stream(stream) => stream.size,
-            Self::Folder(_) => None,
+            Self::Folder(folder) => folder.size(),
         }
     }
 }

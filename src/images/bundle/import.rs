@@ -4,6 +4,7 @@
 //! was, and an image that waits for another bundle keeps what it has.
 
 mod complete;
+mod expansion;
 mod parts;
 
 use std::collections::HashSet;
@@ -20,6 +21,7 @@ use crate::{
     },
 };
 use complete::Completer;
+use expansion::Expansion;
 use parts::Reading;
 
 /// A file that is imported.
@@ -69,17 +71,28 @@ pub struct Imported {
     pub records: Vec<NameRecord>,
 }
 
+/// How bundles are imported.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Whether tags that point at other manifests are moved.
+    pub moves_tags: bool,
+    /// How many bytes may be written for each byte of the files; none for no limit.
+    pub max_expansion: Option<u64>,
+}
+
 /// Imports bundles, or parts of them, in any order. `check` may refuse a bundle before anything of it is stored.
 pub async fn import(
     content: &Content,
     repositories: &Repositories,
     files: Vec<BundleFile>,
-    moves_tags: bool,
+    Options { moves_tags, max_expansion }: Options,
     check: impl Fn(&ReadBundle) -> Result<(), Refusal> + Send + 'static,
     progress: impl FnMut(u64) + Send + 'static,
 ) -> Result<Imported, Error> {
     let _guard = content.gc_guard().await;
-    let reading = Reading::new(content.clone(), Box::new(check), Box::new(progress));
+    let total = files.iter().map(|file| file.size).sum();
+    let expansion = Expansion::new(max_expansion, total);
+    let reading = Reading::new(content.clone(), Box::new(check), Box::new(progress), expansion);
     let read = tokio::task::spawn_blocking(move || reading.read(files)).await;
     let (bundles, problems) = read.map_err(|_| StoreError::Stopped)??;
     let mut imported = Imported { problems, ..Imported::default() };

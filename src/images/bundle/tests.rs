@@ -42,13 +42,29 @@ impl Target {
     }
 
     async fn import(&self, bundles: &[Vec<u8>], moves_tags: bool) -> Result<Imported, Error> {
+        self.import_with(bundles, import::Options { moves_tags, max_expansion: Some(32) }).await
+    }
+
+    async fn import_with(&self, bundles: &[Vec<u8>], options: import::Options) -> Result<Imported, Error> {
         let file = |bytes: &Vec<u8>| BundleFile {
             what: "x.car".into(),
             input: Input::stream(Cursor::new(bytes.clone())),
             size: None,
         };
         let files = bundles.iter().map(file).collect();
-        import::import(&self.content, &self.repositories, files, moves_tags, |_| Ok(()), |_| {}).await
+        import::import(&self.content, &self.repositories, files, options, |_| Ok(()), |_| {}).await
+    }
+
+    /// Imports a bundle of a known size.
+    async fn import_sized(
+        &self,
+        bundle: Vec<u8>,
+        size: Option<u64>,
+        options: import::Options,
+    ) -> Result<Imported, Error> {
+        let input = Input::stream(Cursor::new(bundle));
+        let files = vec![BundleFile { what: "x.car".into(), input, size }];
+        import::import(&self.content, &self.repositories, files, options, |_| Ok(()), |_| {}).await
     }
 
     /// The digest that the tag of the image points at, whose blobs are all here and right.
@@ -79,7 +95,10 @@ fn noise(length: usize, seed: u64) -> Vec<u8> {
 
 /// An image of one layer: its blobs, the manifest first.
 fn image(seed: u64) -> Vec<Bytes> {
-    let layer = Bytes::from(noise(LAYER_BYTES, seed));
+    image_of(noise(LAYER_BYTES, seed).into())
+}
+
+fn image_of(layer: Bytes) -> Vec<Bytes> {
     let config = Bytes::from_static(b"{}");
     let descriptor = |kind: &str, bytes: &Bytes| -> Value {
         json!({ "mediaType": kind, "digest": Digest::sha256_of(bytes).to_string(), "size": bytes.len() })
@@ -114,9 +133,19 @@ async fn bundle_completing(
     without: Option<usize>,
     completes: Option<Cid>,
 ) -> (Vec<u8>, Vec<Digest>) {
+    bundle_of(image(seed), without, completes, false).await
+}
+
+/// A bundle of these blobs, which has each block only once if `is_once`.
+async fn bundle_of(
+    image: Vec<Bytes>,
+    without: Option<usize>,
+    completes: Option<Cid>,
+    is_once: bool,
+) -> (Vec<u8>, Vec<Digest>) {
     let source = Target::new();
     let (mut blobs, mut digests) = (Vec::new(), Vec::new());
-    for (number, bytes) in image(seed).into_iter().enumerate() {
+    for (number, bytes) in image.into_iter().enumerate() {
         let mut writer = BlobWriter::new(source.content.store(), source.content.profile()).unwrap();
         writer.write(bytes.clone()).unwrap();
         let (stored, root) = writer.store().unwrap();
@@ -146,10 +175,14 @@ async fn bundle_completing(
     let dest = Dest::Parts(PartsDest::Stream(Box::new(written.clone())));
     let mut target = ExportTarget::create(dest).unwrap();
     let mut writer = BundleWriter::begin(&mut target, (root, &file), None).await.unwrap();
+    let mut written_blocks = std::collections::HashSet::new();
     for blob in manifest.contained() {
         let mut blocks = source.content.file_blocks(blob.cid.unwrap());
         while let Some(block) = blocks.recv().await {
-            writer.write(block.unwrap()).await.unwrap();
+            let block = block.unwrap();
+            if written_blocks.insert(block.block.cid) || !is_once {
+                writer.write(block).await.unwrap();
+            }
         }
     }
     let (parts, length) = writer.finish().await.unwrap();
@@ -174,6 +207,30 @@ async fn a_bundle_is_imported_once_all_of_its_image_is_here() {
     assert_eq!((missing.blobs, missing.images.len()), (vec![blobs[2].clone()], 1));
     assert_eq!(target.whole(&blobs), None);
     assert!(target.content.gc_root(&imported.bundles[0]).await.unwrap().is_some(), "it is kept for later");
+}
+
+#[tokio::test]
+async fn a_bundle_whose_blocks_fill_many_places_is_refused_before_they_are_written() {
+    // A layer of one block, eight times: the bundle has an eighth of it.
+    let (small, blobs) = bundle_of(image_of(vec![0; 8 << 20].into()), None, None, true).await;
+    assert!(small.len() < 2 << 20, "{}", small.len());
+    let options = |max_expansion| import::Options { moves_tags: false, max_expansion };
+    let target = Target::new();
+    let refused = target.import_with(std::slice::from_ref(&small), options(Some(2))).await.unwrap_err();
+    assert!(matches!(refused, Error::Refused { .. }), "{refused}");
+    assert!(target.content.store().partial().unwrap().iter().all(|partial| partial.written == 0));
+    assert_eq!(target.whole(&blobs), None);
+    for allowed in [Some(32), None] {
+        let target = Target::new();
+        target.import_with(std::slice::from_ref(&small), options(allowed)).await.unwrap();
+        assert_eq!(target.whole(&blobs), Some(blobs[0].clone()), "{allowed:?}");
+    }
+    // A bundle as it is exported has a block as often as its files have it.
+    let (whole, blobs) = bundle_of(image_of(vec![0; 8 << 20].into()), None, None, false).await;
+    let target = Target::new();
+    let total = Some(whole.len() as u64);
+    target.import_sized(whole, total, options(Some(1))).await.unwrap();
+    assert_eq!(target.whole(&blobs), Some(blobs[0].clone()));
 }
 
 #[tokio::test]

@@ -75,7 +75,7 @@ pub struct Added {
     pub has_zstd: bool,
 }
 
-/// Told how many bytes have been read so far.
+/// Told how many bytes have been read so far; those of a folder are counted before they are compressed.
 pub type Progress = Arc<dyn Fn(u64) + Send + Sync>;
 
 /// The progress of one layer.
@@ -87,6 +87,8 @@ struct ReadLayer {
     at: CidPath,
     file: Cid,
     unstored: Option<(WrittenBlob, Document)>,
+    /// What its progress was told last.
+    counted: u64,
 }
 
 /// Stores layers, the lowest first, and their manifest, and holds them all. Where one is refused, or `cancelled` before
@@ -136,7 +138,7 @@ async fn read_all(
             Source::File(file) => read_layer(content, file, profile, told).await?,
             Source::Ipfs(at) => measure(content, at, told).await?,
         };
-        before += next.layer.size;
+        before += next.counted;
         taken.push(next);
     }
     Ok(taken)
@@ -177,14 +179,15 @@ async fn read_layer(
             return Err(Error::Name(name));
         }
         let put = BlobWriter::unhashed(content.store(), profile).map_err(content::Error::from)?;
-        let sink = LayerSink { inspect: LayerInspector::new(), put, progress, done: 0, refused: None };
-        let LayerSink { inspect, put, .. } = sink.fill(file)?;
+        let (inspect, is_folder) = (LayerInspector::new(), file.is_folder);
+        let sink = LayerSink { inspect, put, progress, is_folder, done: 0, refused: None };
+        let LayerSink { inspect, put, done: counted, .. } = sink.fill(file)?;
         let layer = inspect.finish().map_err(|why| Error::NoLayer { what, why })?;
         let written = put.finish().map_err(content::Error::from)?;
         let file = written.root.cid;
         let directory = Document::directory(&name, &written.root, profile);
         let at = CidPath::in_directory(directory.root.cid, &name).map_err(|_| Error::Name(name))?;
-        Ok(ReadLayer { layer, at, file, unstored: Some((written, directory)) })
+        Ok(ReadLayer { layer, at, file, unstored: Some((written, directory)), counted })
     };
     tokio::task::spawn_blocking(taking).await.map_err(|_| Error::BrokenOff)?
 }
@@ -208,13 +211,13 @@ async fn measure(content: &Content, at: CidPath, mut progress: Told) -> Result<R
         reader.wait_until_stored(&mut progress).await?;
         let digest = content.digest_of(&file).await?;
         if let Some(layer) = inspect::plain(&first, size, &digest).map_err(no_layer)? {
-            return Ok(ReadLayer { layer, at, file, unstored: None });
+            return Ok(ReadLayer { counted: layer.size, layer, at, file, unstored: None });
         }
     }
     let inspect = unpack(first, reader, progress).await?.map_err(no_layer)?;
     let digest = content.digest_of(&file).await?;
     let layer = inspect.finish_as(digest).map_err(no_layer)?;
-    Ok(ReadLayer { layer, at, file, unstored: None })
+    Ok(ReadLayer { counted: layer.size, layer, at, file, unstored: None })
 }
 
 /// Unpacks a layer while it comes.
@@ -251,6 +254,7 @@ struct LayerSink {
     inspect: LayerInspector,
     put: BlobWriter,
     progress: Told,
+    is_folder: bool,
     done: u64,
     /// Kept here, since `Write` has only `io::Error` to say it with.
     refused: Option<Rejection>,
@@ -277,7 +281,7 @@ impl LayerSink {
         if let Err(error) = self.inspect.update(&chunk) {
             return self.refuse(Rejection::Layer(error));
         }
-        self.done += chunk.len() as u64;
+        self.done = if self.is_folder { self.inspect.unpacked() } else { self.done + chunk.len() as u64 };
         (self.progress)(self.done);
         match self.put.write(chunk) {
             Ok(()) => Ok(()),

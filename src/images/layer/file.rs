@@ -46,6 +46,8 @@ pub struct LayerFile {
     pub what: String,
     /// Its bytes, where they are known.
     pub size: Option<u64>,
+    /// Whether it is a folder, which is packed as it is read.
+    pub is_folder: bool,
     bytes: LayerBytes,
 }
 
@@ -65,7 +67,8 @@ impl LayerFile {
             // `.` and `..` name a folder by what it is called where it is.
             let full = fs::canonicalize(path).map_err(failed)?;
             let name = format!("{}.tar.gz", last_component(&full)?);
-            return Ok(Self { name, what, size: None, bytes: LayerBytes::Folder(path.into(), epoch) });
+            let bytes = LayerBytes::Folder(path.into(), epoch);
+            return Ok(Self { name, what, size: None, is_folder: true, bytes });
         }
         let file = File::open(path).map_err(failed)?;
         // A process substitution or a standard stream has no name of its own.
@@ -81,7 +84,7 @@ impl LayerFile {
 
     /// Takes an input that is called so.
     pub fn new(name: String, what: String, size: Option<u64>, input: Input) -> Self {
-        Self { name, what, size, bytes: LayerBytes::Input(input) }
+        Self { name, what, size, is_folder: false, bytes: LayerBytes::Input(input) }
     }
 
     /// Returns the regular file that it is.
@@ -89,6 +92,14 @@ impl LayerFile {
         match &self.bytes {
             LayerBytes::Input(Input::File(file)) => Some(file),
             _ => None,
+        }
+    }
+
+    /// Returns the folder that it is, if it is on this side of a connection.
+    pub fn folder(&self) -> Option<&Path> {
+        match &self.bytes {
+            LayerBytes::Folder(path, _) => Some(path),
+            LayerBytes::Input(_) => None,
         }
     }
 

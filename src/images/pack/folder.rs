@@ -3,7 +3,7 @@
 //! Entries are sorted by the bytes of their path, belong to user and group 0 without names, and
 //! have one time. What a tar cannot hold is an error, never left out in silence.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata};
 use std::io::{self, BufWriter, Read, Write};
@@ -83,6 +83,28 @@ fn walk(dir: &Path) -> Result<Vec<OsString>, Error> {
     // As bytes: paths compare by their components, where `a/b` comes before `a.b`.
     names.sort_unstable();
     Ok(names)
+}
+
+/// Returns the size of the tar of `dir` as far as it is known without reading the files: extended attributes and names that
+/// need PAX records are not counted.
+pub fn tar_size(dir: &Path) -> io::Result<u64> {
+    let (mut folders, mut seen) = (vec![dir.to_path_buf()], HashSet::new());
+    let mut size = super::END.len() as u64;
+    while let Some(folder) = folders.pop() {
+        for item in fs::read_dir(&folder)? {
+            let item = item?;
+            let metadata = item.metadata()?;
+            size += super::BLOCK as u64;
+            if metadata.is_dir() {
+                folders.push(item.path());
+            } else if metadata.is_file()
+                && (metadata.nlink() == 1 || seen.insert((metadata.dev(), metadata.ino())))
+            {
+                size += metadata.len() + super::padding(metadata.len()).len() as u64;
+            }
+        }
+    }
+    Ok(size)
 }
 
 struct Packer<W: Write> {

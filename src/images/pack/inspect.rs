@@ -2,7 +2,11 @@
 
 use std::fmt;
 use std::io;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+    mpsc::{SyncSender, sync_channel},
+};
 use std::thread::{self, JoinHandle};
 
 use bytes::Bytes;
@@ -128,6 +132,8 @@ pub struct LayerInspector {
     unpacker: Option<Unpacker>,
     /// Whether the tar may end within a block.
     is_unpadded: bool,
+    /// Bytes of the tar that were unpacked.
+    unpacked: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -145,7 +151,8 @@ impl Default for LayerInspector {
 impl LayerInspector {
     /// Starts with no bytes.
     pub fn new() -> Self {
-        Self { stored: Some(Hasher::new(Algorithm::Sha256)), size: 0, unpacker: None, is_unpadded: false }
+        let stored = Some(Hasher::new(Algorithm::Sha256));
+        Self { stored, size: 0, unpacker: None, is_unpadded: false, unpacked: Arc::default() }
     }
 
     /// Starts with no bytes, where the digest of what is stored will be known.
@@ -165,7 +172,7 @@ impl LayerInspector {
         }
         let unpacker = match self.unpacker.take() {
             Some(unpacker) => unpacker,
-            None if self.size == 0 => Unpacker::start(self.is_unpadded)?,
+            None if self.size == 0 => Unpacker::start(self.is_unpadded, self.unpacked.clone())?,
             None => return Err(Error::Refused),
         };
         for chunk in bytes.chunks(CHUNK) {
@@ -180,6 +187,11 @@ impl LayerInspector {
         }
         self.unpacker = Some(unpacker);
         Ok(())
+    }
+
+    /// Returns how many bytes of the uncompressed tar have come so far.
+    pub fn unpacked(&self) -> u64 {
+        self.unpacked.load(Ordering::Relaxed)
     }
 
     /// Returns the properties of the layer, once all its bytes were given.
@@ -229,11 +241,11 @@ pub fn plain(first: &[u8], size: u64, digest: &Digest) -> Result<Option<Inspecte
 }
 
 impl Unpacker {
-    fn start(is_unpadded: bool) -> Result<Self, Error> {
+    fn start(is_unpadded: bool, unpacked: Arc<AtomicU64>) -> Result<Self, Error> {
         let (chunks, waiting) = sync_channel(QUEUE_LENGTH);
         let thread = thread::Builder::new()
             .name("inspector".into())
-            .spawn(move || unpack::unpack(input::LayerInput::new(waiting), is_unpadded))
+            .spawn(move || unpack::unpack(input::LayerInput::new(waiting), is_unpadded, &unpacked))
             .map_err(Error::Thread)?;
         Ok(Self { chunks, thread })
     }

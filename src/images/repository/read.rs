@@ -97,6 +97,15 @@ impl Repositories {
         self.0.database.read(|read| Ok(open(read, REPOSITORIES)?.map_or(Ok(0), |table| table.len())?))
     }
 
+    /// Adds so many repositories without content, in one commit.
+    #[cfg(test)]
+    pub fn fill(&self, count: u32) -> Result<(), StoreError> {
+        self.0.database.write(|write| {
+            let mut table = write.open_table(REPOSITORIES)?;
+            (0..count).try_for_each(|n| Ok(table.insert(format!("team/r{n}").as_str(), ()).map(drop)?))
+        })
+    }
+
     /// Whether there is a repository of this name.
     pub fn has(&self, name: &Name) -> Result<bool, StoreError> {
         Ok(self.row(REPOSITORIES, name.as_str(), |()| Ok(()))?.is_some())

@@ -13,7 +13,7 @@ use redb::WriteTransaction;
 use tempfile::TempDir;
 
 use super::*;
-use crate::content::counting;
+use crate::content::{counting, counting_reads};
 
 fn repositories() -> (TempDir, Repositories) {
     let dir = tempfile::tempdir().unwrap();
@@ -349,4 +349,20 @@ fn the_cost_of_a_push_does_not_grow_with_the_number_of_changed_repositories() {
     let [few, many] = [100, 400].map(written_for_a_push);
     assert!(many.0 * 2 < few.0 * 3, "{few:?} at 100 repositories, {many:?} at 400");
     assert!(many.1 <= 160, "{many:?}: merges are amortized");
+}
+
+/// Reads of the index that it takes to count so many repositories, as for the metrics.
+fn reads_of_a_count(repositories: u32) -> u64 {
+    let (database, reads) = counting_reads();
+    let all = Repositories::new(database);
+    all.fill(repositories).unwrap();
+    let before = reads.load(Ordering::Relaxed);
+    assert_eq!(all.count().unwrap(), u64::from(repositories));
+    reads.load(Ordering::Relaxed) - before
+}
+
+#[test]
+fn counting_repositories_for_the_metrics_reads_the_index_as_often_for_four_times_as_many() {
+    let [few, many] = [1000, 4000].map(reads_of_a_count);
+    assert!(few > 0 && many <= few + 2, "{few} reads of 1,000 repositories, {many} of 4,000");
 }

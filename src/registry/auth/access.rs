@@ -124,7 +124,7 @@ impl Access {
     }
 
     /// Whether a request can show a login in its header.
-    fn has_logins_by_header(&self) -> bool {
+    pub(super) fn has_logins_by_header(&self) -> bool {
         let exist = |issuers: &[_]| self.logins.exist_by_header(issuers);
         self.rules().map_or_else(|| exist(&[]), |rules| exist(&rules.oidc))
     }
@@ -140,6 +140,11 @@ impl Access {
     /// is right.
     pub(in crate::registry) fn claimed_user(&self, shown: Credentials<'_>) -> Option<String> {
         self.has_logins().then(|| self.logins.claimed_user(shown)).flatten()
+    }
+
+    /// Returns the user whose password or token a request shows, whatever certificate its connection has.
+    pub(in crate::registry) fn claimed_by_header(&self, shown: Credentials<'_>) -> Option<String> {
+        self.has_logins().then(|| self.logins.claimed_by_header(shown)).flatten()
     }
 
     /// Counts a request from its address.

@@ -187,6 +187,10 @@ fn matches(pattern: &str, line: &str) -> bool {
 /// The JSON document that is printed has these fields and no others. Below one that is empty or null, and of a `JSON object`,
 /// nothing is looked for; one that says *optional* may be absent.
 fn fields(at: &str, table: &str, said: &str) {
+    // Progress goes to stderr, which is shown with the result here.
+    let is_event = |line: &&str| line.starts_with("{\"event\":");
+    let said = said.lines().filter(|line| !is_event(line)).collect::<Vec<_>>().join("\n");
+    let said = said.as_str();
     let begin = said.find(['{', '[']).unwrap_or_else(|| panic!("{at}: no JSON:\n{said}"));
     let value = serde_json::Deserializer::from_str(&said[begin..]).into_iter::<Value>().next();
     let value = value.expect("JSON").unwrap_or_else(|error| panic!("{at}: {error}:\n{said}"));

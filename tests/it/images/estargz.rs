@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::{archive, document, hex, name, random, since_25, write};
 use crate::{
+    bundles::push_index,
     harness::{Serve, trials},
     http::get,
     peers::estargz,
@@ -22,6 +23,7 @@ pub fn trials() -> Vec<Trial> {
         image_convert_to_estargz_makes_the_layers_of_image_import_estargz,
         image_convert_leaves_layers_that_cannot_be_estargz_as_they_are,
         image_push_as_ipfs_prints_a_cid_that_every_node_makes_and_peers_get,
+        image_push_of_one_platform_makes_an_index_without_the_others,
     ];
     all.extend(trials![needs estargz::available();
         the_library_of_stargz_reads_the_layers_of_image_import_estargz,
@@ -217,4 +219,21 @@ async fn image_push_as_ipfs_prints_a_cid_that_every_node_makes_and_peers_get() {
     assert_eq!(listed[0]["cid"], cid);
     assert_eq!(node.ask(&["image", "rm", &cid]), cid);
     node.command(&["image", "push", "app:1"]).failed(2, &["--as"]);
+}
+
+async fn image_push_of_one_platform_makes_an_index_without_the_others() {
+    let node = Serve::start(&[]);
+    push_index(&Repository::new(&node, "multi"), "1", 1).await;
+    let push = ["image", "push", "multi:1", "--as", "ipfs"];
+    let platforms = async |more: &[&str]| {
+        let cid = node.ask(&[&push[..], more].concat());
+        let made = image(&node, &format!("{}/ipfs/{cid}", node.registry())).await;
+        let entries = made["manifests"].as_array().expect("an index").clone();
+        entries.iter().map(|entry| entry["platform"]["architecture"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(platforms(&[]).await, ["amd64", "arm64"]);
+    assert_eq!(platforms(&["--platform", "linux/arm64"]).await, ["arm64"]);
+    assert_eq!(platforms(&["--platform", "linux/arm64,linux/amd64"]).await, ["amd64", "arm64"]);
+    let refused = [&push[..], &["--platform", "linux/riscv64"]].concat();
+    node.command(&refused).failed(1, &["has no linux/riscv64", "linux/amd64, linux/arm64"]);
 }

@@ -13,6 +13,7 @@ use ocipfs_structure::Crate;
 const LAYERS: &[&[&str]] = &[
     &["cli"],
     &["admin"],
+    &["page"],
     &["control", "registry", "rpc"],
     &["http"],
     &["gateway", "names"],

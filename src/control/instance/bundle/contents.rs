@@ -7,9 +7,9 @@ use ocipfs_oci::{Digest, Reference};
 use crate::{
     content::{Store, Stored},
     control::{
-        Failure, Note, RequestedImage,
+        Failure, Note, RequestedImage, Unit,
         failure::{bundle_failure, content_failure, names_failure},
-        instance::{Instance, Notes, export::tree_failure, reference::ImageRef},
+        instance::{Instance, Notes, export::tree_failure, meter::Meter, reference::ImageRef},
     },
     images::bundle::{
         BundledBlob, BundledImage, BundledManifest, MANIFEST_TYPE, Manifest, WantList, store_documents,
@@ -112,10 +112,12 @@ impl Instance {
         contents: &mut Contents,
         notes: &Notes,
     ) -> Result<(), Failure> {
+        // How much is in the images is not known before all manifests are read.
+        let meter = Meter::begin(notes, "fetch", Unit::Bytes, None);
         let mut absent = Vec::new();
         for image in images {
             for image_ref in self.requested(image).await? {
-                match self.add_image(&image_ref, image, contents, notes).await {
+                match self.add_image(&image_ref, image, contents, (notes, &meter)).await {
                     Err(AddError::Absent(_)) if image.listed_in.is_some() => absent.push(image),
                     added => added.map_err(AddError::failure)?,
                 }
@@ -124,6 +126,7 @@ impl Instance {
         if let Some(failure) = not_found(&absent) {
             return Err(failure);
         }
+        meter.finish();
         match contents.images.is_empty() {
             true => Err(Failure::new("no image to export").hint("give references of images, or --from-list")),
             false => Ok(()),
@@ -135,7 +138,7 @@ impl Instance {
         image_ref: &ImageRef,
         request: &RequestedImage,
         contents: &mut Contents,
-        notes: &Notes,
+        (notes, meter): (&Notes, &Meter),
     ) -> Result<(), AddError> {
         let kind = NameKind::parse(&image_ref.name).map_err(names_failure)?;
         let options = TreeOptions { referrers: true, platforms: &request.platforms };
@@ -149,7 +152,7 @@ impl Instance {
             let _ = notes.send(Note::Warning(text.clone()));
         }
         let bundled = bundled(image_ref, &tree, request)?;
-        self.add_tree(&kind, tree, contents).await?;
+        self.add_tree(&kind, tree, contents, meter).await?;
         if !contents.images.contains(&bundled) {
             contents.images.push(bundled);
         }
@@ -165,6 +168,7 @@ impl Instance {
         kind: &NameKind,
         tree: ImageTree,
         contents: &mut Contents,
+        meter: &Meter,
     ) -> Result<(), Failure> {
         let ImageTree { order, documents, blobs, .. } = tree;
         store_documents(self.content(), &documents).await.map_err(bundle_failure)?;
@@ -175,17 +179,25 @@ impl Instance {
         }
         drop(documents);
         for (digest, size) in &blobs {
-            let mut found = stored.get(digest).cloned();
+            let (mut found, before) = (stored.get(digest).cloned(), meter.done());
             if found.is_none() && !contents.is_left_out(digest) && !contents.listed.contains(digest) {
-                found = Some(self.fetch_blob(kind, digest, *size).await?);
+                found = Some(self.fetch_blob(kind, digest, *size, meter).await?);
             }
+            meter.set(before + size);
             contents.add_blob(digest, *size, found.as_ref());
         }
         Ok(())
     }
 
     /// Fetches a blob from peers.
-    async fn fetch_blob(&self, kind: &NameKind, digest: &Digest, size: u64) -> Result<Stored, Failure> {
+    async fn fetch_blob(
+        &self,
+        kind: &NameKind,
+        digest: &Digest,
+        size: u64,
+        meter: &Meter,
+    ) -> Result<Stored, Failure> {
+        let before = meter.done();
         let stored = match kind.locate_blob(self.resolver(), digest).await.map_err(names_failure)? {
             BlobSource::Blob(blob) if blob.size != size => {
                 return Err(Failure::new(format!(
@@ -193,7 +205,9 @@ impl Instance {
                     blob.size
                 )));
             }
-            BlobSource::Blob(blob) => self.content().fetch_stored(&blob).await,
+            BlobSource::Blob(blob) => {
+                self.content().fetch_stored_with(&blob, &mut |here| meter.set(before + here)).await
+            }
             BlobSource::Inline(bytes) => {
                 let made = [(digest.clone(), bytes)].into();
                 store_documents(self.content(), &made).await.map_err(bundle_failure)?;

@@ -4,14 +4,14 @@ use std::path::PathBuf;
 
 use ocipfs_node::{Block, Cid};
 
-use super::{PROGRESS_STEP_BYTES, contents::Contents};
+use super::contents::Contents;
 use crate::{
     content::CidPath,
     control::{
-        Earlier, ExportedBundle, Failure, Note, RequestedImage,
+        Earlier, ExportedBundle, Failure, Note, RequestedImage, Unit,
         attachment::Attachment,
         failure::{bundle_failure, content_failure, unwritable},
-        instance::{Instance, Notes},
+        instance::{Instance, Notes, meter::Meter},
     },
     images::{
         bundle::{BundleWriter, Error, MAX_MANIFEST_BYTES, Manifest, WantList, keep_manifest, manifest_file},
@@ -111,21 +111,20 @@ impl Instance {
         split: Option<u64>,
         notes: &Notes,
     ) -> Result<(u32, u64), Error> {
-        let (total, mut done, mut told) = (Some(manifest.contained_bytes()), 0, 0);
+        let meter = Meter::begin(notes, "export", Unit::Bytes, Some(manifest.contained_bytes()));
         let mut writer = BundleWriter::begin(target, file, split).await?;
         for root in manifest.contained().filter_map(|blob| blob.cid) {
             let mut blocks = self.content().file_blocks(root);
             while let Some(block) = blocks.recv().await {
                 let block = block?;
-                done += block.block.data.len() as u64;
+                let length = block.block.data.len() as u64;
                 writer.write(block).await?;
-                if done >= told + PROGRESS_STEP_BYTES {
-                    told = done;
-                    let _ = notes.send(Note::Progress { done, total });
-                }
+                meter.add(length);
             }
         }
         self.write_trees(&mut writer, manifest).await?;
-        writer.finish().await
+        let written = writer.finish().await?;
+        meter.finish();
+        Ok(written)
     }
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashSet};
 use ocipfs_node::{Block, Cid, car::ReadError, is_block};
 use ocipfs_oci::Name;
 
-use super::{BundleFile, ReadBundle, Refusal};
+use super::{BundleFile, ReadBundle, Refusal, expansion::Expansion};
 use crate::{
     content::{self, Content, ExpectedFile, FileImporter, Origin, Store, StoreError},
     images::{
@@ -28,6 +28,7 @@ pub struct Reading {
     content: Content,
     check: Check,
     progress: Box<dyn FnMut(u64) + Send>,
+    expansion: Expansion,
     bundles: Vec<OpenBundle>,
     problems: Vec<String>,
     /// Bytes of the files before this one.
@@ -77,8 +78,13 @@ impl Trees {
 }
 
 impl Reading {
-    pub fn new(content: Content, check: Check, progress: Box<dyn FnMut(u64) + Send>) -> Self {
-        Self { content, check, progress, bundles: Vec::new(), problems: Vec::new(), done: 0 }
+    pub fn new(
+        content: Content,
+        check: Check,
+        progress: Box<dyn FnMut(u64) + Send>,
+        expansion: Expansion,
+    ) -> Self {
+        Self { content, check, progress, expansion, bundles: Vec::new(), problems: Vec::new(), done: 0 }
     }
 
     /// Reads all files. Returns the bundles, and what is wrong with the files.
@@ -170,6 +176,7 @@ impl Reading {
             }
             let cid = block.cid;
             let is_tree = open.trees.put(self.content.store(), block.clone())?;
+            self.expansion.add(open.importer.fills(&block), self.done + reader.position(), &what)?;
             // Below a damaged node it is not known what belongs there.
             if !open.importer.put(block)? && !is_tree && damaged == 0 {
                 let text = format!("{what} has the block {cid} where it does not belong");

@@ -1,6 +1,7 @@
 //! The other half of the inspector: decompresses a layer and reads its tar.
 
 use std::io::{BufRead, ErrorKind, Read};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use flate2::bufread::GzDecoder;
 use ocipfs_oci::{Algorithm, Digest, Hasher};
@@ -23,13 +24,18 @@ pub(super) struct LayerContent {
 }
 
 /// Reads all of `input`, or up to where it cannot be a layer any more.
-pub(super) fn unpack(mut input: LayerInput, is_unpadded: bool) -> Result<LayerContent, Error> {
+pub(super) fn unpack(
+    mut input: LayerInput,
+    is_unpadded: bool,
+    unpacked: &AtomicU64,
+) -> Result<LayerContent, Error> {
     let compression = Compression::detect(input.peek(4));
     let mut sink = TarSink {
         compression,
         hasher: Hasher::new(Algorithm::Sha256),
         check: TarCheck::default(),
         buffer: vec![0; BUFFER],
+        unpacked,
     };
     match compression {
         Compression::None => sink.look_at(input)?,
@@ -47,7 +53,7 @@ pub(super) fn unpack(mut input: LayerInput, is_unpadded: bool) -> Result<LayerCo
 }
 
 /// Decodes member by member, so that bytes between or after them are seen for what they are.
-fn gunzip(mut input: LayerInput, sink: &mut TarSink) -> Result<(), Error> {
+fn gunzip(mut input: LayerInput, sink: &mut TarSink<'_>) -> Result<(), Error> {
     loop {
         sink.drain(GzDecoder::new(&mut input))?;
         match input.peek(2) {
@@ -58,21 +64,23 @@ fn gunzip(mut input: LayerInput, sink: &mut TarSink) -> Result<(), Error> {
     }
 }
 
-fn unzstd(input: LayerInput, sink: &mut TarSink) -> Result<(), Error> {
+fn unzstd(input: LayerInput, sink: &mut TarSink<'_>) -> Result<(), Error> {
     let mut decoder = ZstdDecoder::with_buffer(input).map_err(|error| sink.refuse(error))?;
     decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(|error| sink.refuse(error))?;
     sink.drain(decoder)
 }
 
 /// Where the bytes of the tar go.
-struct TarSink {
+struct TarSink<'a> {
     compression: Compression,
     hasher: Hasher,
     check: TarCheck,
     buffer: Vec<u8>,
+    /// How many came.
+    unpacked: &'a AtomicU64,
 }
 
-impl TarSink {
+impl TarSink<'_> {
     fn drain(&mut self, mut tar: impl Read) -> Result<(), Error> {
         loop {
             let length = match tar.read(&mut self.buffer) {
@@ -83,6 +91,7 @@ impl TarSink {
             let bytes = &self.buffer[..length];
             self.check.update(bytes)?;
             self.hasher.update(bytes);
+            self.unpacked.fetch_add(length as u64, Ordering::Relaxed);
         }
     }
 
@@ -96,6 +105,7 @@ impl TarSink {
             self.check.update(bytes)?;
             let length = bytes.len();
             tar.consume(length);
+            self.unpacked.fetch_add(length as u64, Ordering::Relaxed);
         }
     }
 
