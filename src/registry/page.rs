@@ -31,7 +31,7 @@ async fn admit(State(registry): State<Registry>, request: Request, next: Next) -
     match access.admit_to_page(&parts).await {
         Ok(visitor) => {
             parts.extensions.insert(access.page_visitor(&visitor, place, &parts));
-            access.view(&visitor).scope(next.run(Request::from_parts(parts, body))).await
+            access.view(&visitor, None).scope(next.run(Request::from_parts(parts, body))).await
         }
         // A browser asks for a name and a password, and knows nothing of tokens.
         Err(refusal) => with_basic_challenge(refusal.into_response()),
