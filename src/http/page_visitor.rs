@@ -2,7 +2,8 @@
 
 use std::{fmt, sync::Arc};
 
-type Pulls = dyn Fn(&str) -> bool + Send + Sync;
+/// Whether a repository may be pulled from.
+pub type Pulls = dyn Fn(&str) -> bool + Send + Sync;
 
 /// What one visitor is shown.
 #[derive(Clone)]
@@ -15,7 +16,8 @@ pub struct PageVisitor {
     pub sees_node: bool,
     /// Whether the listener is another one than the registry's, from which nothing can be pulled.
     pub is_elsewhere: bool,
-    pulls: Arc<Pulls>,
+    /// From which repositories the visitor may pull.
+    pub pulls: Arc<Pulls>,
 }
 
 impl PageVisitor {

@@ -54,10 +54,6 @@ impl Refusal {
     pub fn query(message: impl ToString) -> Self {
         Self::new(StatusCode::BAD_REQUEST, message)
     }
-
-    pub fn status(&self) -> StatusCode {
-        self.status
-    }
 }
 
 impl From<Failure> for Refusal {

@@ -2,8 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -82,12 +81,14 @@ impl Browser {
     }
 
     pub async fn start() -> Self {
-        let mut driver = Command::new("chromedriver");
-        driver.arg("--port=0").env("PATH", search_path()).stdin(Stdio::null());
-        let mut driver =
-            Driver(driver.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the driver starts"));
-        let port = port(BufReader::new(driver.0.stdout.take().expect("stdout is piped")));
         let profile = tempfile::tempdir().expect("a directory");
+        // A file, since a pipe that is not read to its end would end the driver.
+        let log = profile.path().join("driver.log");
+        let mut driver = Command::new("chromedriver");
+        driver.arg("--port=0").env("PATH", search_path()).stdin(Stdio::null()).stderr(Stdio::null());
+        driver.stdout(fs::File::create(&log).expect("a file"));
+        let driver = Driver(driver.spawn().expect("the driver starts"));
+        let port = port(&log).await;
         let mut arguments: Vec<String> = ARGUMENTS.map(String::from).into();
         arguments.push(format!("--user-data-dir={}", profile.path().display()));
         let options = json!({ "binary": "/usr/bin/chromium", "args": arguments });
@@ -208,8 +209,16 @@ impl Browser {
     }
 }
 
-/// Reads the port that the driver says it listens on.
-fn port(lines: impl BufRead) -> u16 {
-    let port = |line: String| line.strip_suffix('.')?.rsplit_once("on port ")?.1.parse().ok();
-    lines.lines().map_while(Result::ok).find_map(port).expect("the driver says its port")
+/// Waits until the driver says which port it listens on.
+async fn port(log: &Path) -> u16 {
+    let port = |line: &str| line.strip_suffix('.')?.rsplit_once("on port ")?.1.parse().ok();
+    let start = Instant::now();
+    loop {
+        let text = fs::read_to_string(log).unwrap_or_default();
+        if let Some(port) = text.lines().find_map(port) {
+            return port;
+        }
+        assert!(start.elapsed() < PATIENCE, "no port in {text:?}");
+        tokio::time::sleep(BETWEEN_LOOKS).await;
+    }
 }
