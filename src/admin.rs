@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! /livez /readyz /startupz ─► health     what the store and the swarm's task last answered
+//! / ───────────────────────► page        `crate::page`, which shows everything here
 //! /metrics ─────────────────► metrics    counters and gauges
 //!                               ├─► live      what is cheap to read, read at each scrape
 //!                               ├─► sample    what takes a walk, taken every few seconds in the background
@@ -19,8 +20,9 @@ use std::time::Duration;
 
 use axum::{
     Router,
-    extract::State,
+    extract::{Request, State},
     http::{StatusCode, header},
+    middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -32,7 +34,9 @@ use crate::{
     http::{
         listener::{self, Limits},
         metrics::HttpMetrics,
+        origin::{Refused, RegistryPlace},
     },
+    page::Page,
 };
 pub use health::Health;
 use metrics::Metrics;
@@ -42,21 +46,21 @@ const MAX_CONNECTIONS: usize = 64;
 /// Between two samples.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The health and the metrics of this process. Clones share them.
+/// The health and the metrics of this process, and the page of its node. Clones share them.
 #[derive(Clone)]
 pub struct Admin {
     health: Health,
     metrics: Metrics,
-}
-
-impl Default for Admin {
-    fn default() -> Self {
-        let health = Health::default();
-        Self { metrics: Metrics::new(health.clone()), health }
-    }
+    page: Option<Page>,
 }
 
 impl Admin {
+    /// Of a process that shows this page, or none.
+    pub fn new(page: Option<Page>) -> Self {
+        let health = Health::default();
+        Self { metrics: Metrics::new(health.clone()), health, page }
+    }
+
     /// Returns the health, for the one that starts and stops the node.
     pub fn health(&self) -> &Health {
         &self.health
@@ -78,10 +82,14 @@ impl Admin {
         }
     }
 
-    /// Serves probes and metrics until `stop`. Before there is an instance, the probes say that the node is starting.
+    /// Serves probes, metrics and the page until `stop`. Before there is an instance, the probes say that the node is starting.
     pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
         let limits = Limits { connections: MAX_CONNECTIONS, ..Limits::default() };
-        listener::serve(listener, self.router(), limits, stop).await;
+        let page = match (&self.page, listener.local_addr()) {
+            (Some(page), Ok(address)) => page_routes(page, RegistryPlace::new(address, None)),
+            _ => Router::new(),
+        };
+        listener::serve(listener, self.router().merge(page), limits, stop).await;
     }
 
     fn router(self) -> Router {
@@ -95,6 +103,24 @@ impl Admin {
             .route("/metrics", get(async |State(admin): State<Self>| scrape(&admin)))
             .with_state(self)
     }
+}
+
+/// The page, for those who open its address: not for pages of other sites, nor by a name that was made to lead here.
+fn page_routes(page: &Page, place: RegistryPlace) -> Router {
+    let check = async |State(place): State<RegistryPlace>, request: Request, next: Next| {
+        let (parts, body) = request.into_parts();
+        match place.check(&parts) {
+            Ok(()) => next.run(Request::from_parts(parts, body)).await,
+            Err(Refused::Page(_)) => {
+                (StatusCode::FORBIDDEN, "open the page by its address\n").into_response()
+            }
+            Err(Refused::Host(_)) => {
+                (StatusCode::MISDIRECTED_REQUEST, "the Host header is not a name of this machine\n")
+                    .into_response()
+            }
+        }
+    };
+    page.for_operators().layer(from_fn_with_state(place, check))
 }
 
 fn probe(outcome: Result<(), String>) -> Response {

@@ -58,6 +58,7 @@ pub use blocking_reader::BlockingReader;
 pub use budget::hold;
 pub use dag::{DagBlock, Extent};
 pub use documents::OpenDocument;
+pub use download::DownloadProgress;
 pub use error::Error;
 pub use fetch::{Difference, Nodes, differences};
 pub use file_blocks::FileBlock;
@@ -79,11 +80,11 @@ pub use store::index::{
     GcRoot, ImportedImage, PinInfo, RetainedCounts, is_retained, release_root, retain_root,
 };
 pub use store::{
-    Database, Error as StoreError, GcGuard, Origin, ReadSeek, Readers, Store, StoreStat, Stored, TreeVersion,
-    View, Viewer, add_tree, is_stored, share_added_again, share_again, whole_cid,
+    Database, Error as StoreError, GcGuard, Origin, ReadSeek, Readers, SignatureCheck, Store, StoreStat,
+    Stored, TreeVersion, View, Viewer, add_tree, is_stored, share_added_again, share_again, whole_cid,
 };
 pub use tree_blocks::TreePaths;
-pub use uploads::{Error as UploadError, Upload, UploadUsage, Uploads, now};
+pub use uploads::{Error as UploadError, Upload, UploadInFlight, UploadUsage, Uploads, now};
 pub use verify::{Damage, Verified, VerifyStep};
 
 use add::AddingMemory;

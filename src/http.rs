@@ -15,8 +15,11 @@ mod lock;
 pub mod metrics;
 pub(crate) mod oidc;
 pub(crate) mod origin;
+pub(crate) mod page_visitor;
+mod policy_file;
 mod public_url;
 pub(crate) mod reloaded;
+mod source;
 pub(crate) mod tls;
 pub(crate) mod viewer;
 
@@ -24,4 +27,5 @@ pub use access_rules::{AccessRules, Error as AccessRulesError};
 pub(crate) use drain::{DRAIN_TIMEOUT, MAX_DRAIN_BYTES, drain};
 pub use htpasswd::{Error as UsersError, Users};
 pub use issued::{Error as TokensError, IssuedToken, IssuedTokens};
+pub use policy_file::{Error as PolicyFileError, PolicyFile};
 pub use public_url::{NoPublicUrl, PublicUrl};

@@ -17,6 +17,7 @@ mod parse;
 pub mod published;
 mod referrer;
 pub mod repository;
+pub mod signed;
 
 use ocipfs_oci::{Digest, MediaType};
 

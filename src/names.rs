@@ -22,6 +22,7 @@ mod image_tree;
 pub mod publish;
 pub mod push;
 mod resolve;
+mod signed;
 
 use std::sync::Arc;
 
@@ -35,6 +36,7 @@ use crate::{
         layout::{Layouts, Referrers},
         repository::Repositories,
     },
+    signatures::PolicySource,
 };
 use followed::Followed;
 use hosted::HostedRepository;
@@ -44,10 +46,12 @@ use resolve::{
     ipns_repository::IpnsRepository,
     layer, layout,
 };
+use signed::Admitted;
 
 pub use follow::{Prefetch, followed, prefetch};
 pub use image_tree::{ImageTree, TreeError, TreeOptions};
 pub use resolve::{BlobSource, Document, Error, ipns};
+pub use signed::Asked;
 
 /// Codecs of CIDs in names.
 const RAW: u64 = 0x55;
@@ -106,6 +110,8 @@ pub struct Resolver {
     targets: Arc<ipns::Targets>,
     digests: DigestSearches,
     followed: Followed,
+    policies: PolicySource,
+    admitted: Admitted,
 }
 
 impl Resolver {
@@ -115,7 +121,18 @@ impl Resolver {
         let layouts = Layouts::new(shares.layouts);
         let (locations, targets) = (Arc::new(BlobLocations::new(shares.places)), Arc::default());
         let digests = DigestSearches::default();
-        Self { content, repositories, layouts, locations, targets, digests, followed }
+        let (policies, admitted) = Default::default();
+        Self { content, repositories, layouts, locations, targets, digests, followed, policies, admitted }
+    }
+
+    /// Has content signed as these policies say.
+    pub fn with_policies(self, policies: PolicySource) -> Self {
+        Self { policies, ..self }
+    }
+
+    /// Returns where the signature policies are.
+    pub fn policies(&self) -> &PolicySource {
+        &self.policies
     }
 
     /// Returns the pushed repositories.

@@ -10,6 +10,7 @@ mod error;
 mod immutable;
 mod manifests;
 mod multipart;
+mod page;
 mod query;
 mod referrers;
 mod request_log;
@@ -17,6 +18,7 @@ mod signature;
 mod signed;
 mod tags;
 mod uploads;
+mod withheld;
 
 use std::net::SocketAddr;
 
@@ -58,8 +60,10 @@ use documents::ResponseBudget;
 use endpoint::Endpoint;
 use error::ApiError;
 use query::Query;
+use withheld::Reader;
 
 pub use auth::{Access, Pull};
+pub use page::PageRoutes;
 
 /// State shared by all handlers.
 #[derive(Clone)]
@@ -92,6 +96,8 @@ pub struct Options {
     pub access: Access,
     /// Whether the trustless gateway is served beside the registry.
     pub gateway: bool,
+    /// The page for browsers, if it is served.
+    pub page: Option<PageRoutes>,
     /// What counts requests.
     pub metrics: HttpMetrics,
     /// Told when the node drains.
@@ -114,12 +120,12 @@ pub fn read_only(access: &Access, address: SocketAddr) -> Option<String> {
 pub async fn serve(
     listener: TcpListener,
     resolver: Resolver,
-    Options { access, gateway, metrics, closing, events, tls }: Options,
+    Options { access, gateway, page, metrics, closing, events, tls }: Options,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let place = RegistryPlace::new(listener.local_addr()?, access.public_url().cloned());
     let pushes = Pushes::new(resolver.clone());
-    let app = router(Registry { resolver, pushes: pushes.clone(), access, place, events }, gateway)
+    let app = router(Registry { resolver, pushes: pushes.clone(), access, place, events }, gateway, page)
         .layer(from_fn_with_state(closing, say_close))
         .layer(from_fn_with_state(metrics, measure));
     let expiring = stop.clone().run_until_cancelled_owned(async move { pushes.expire_uploads().await });
@@ -129,8 +135,9 @@ pub async fn serve(
     Ok(())
 }
 
-fn router(registry: Registry, has_gateway: bool) -> Router {
+fn router(registry: Registry, has_gateway: bool, page: Option<PageRoutes>) -> Router {
     let gateway = if has_gateway { gateway_routes(&registry) } else { Router::new() };
+    let page = page.map_or_else(Router::new, |page| page::routes(page, &registry));
     // Names hold slashes, so paths are split by `Endpoint`, not by routes.
     Router::new()
         .route("/v2", any(version))
@@ -140,6 +147,7 @@ fn router(registry: Registry, has_gateway: bool) -> Router {
         .fallback(async || ApiError::no_endpoint())
         .layer(map_response_with_state(ResponseBudget::default(), documents::count))
         .merge(gateway)
+        .merge(page)
         .layer(from_fn_with_state(registry.clone(), check_origin))
         .layer(from_fn(move |request, next| common_headers(has_gateway, request, next)))
         .layer(from_fn_with_state(registry.clone(), request_log::log))
@@ -170,7 +178,8 @@ async fn pull_from_gateway(registry: &Registry, request: &Parts) -> Result<View,
     let visitor = registry.access.admit(request).await?;
     let name = request.uri.path().trim_matches('/');
     registry.access.check_pull(&visitor, Credentials::of(request), name)?;
-    Ok(registry.access.view(&visitor))
+    withheld::check_blocks(registry, &visitor, name)?;
+    Ok(registry.access.view(&visitor, None))
 }
 
 /// Returns the `Warning` header of a stale answer (RFC 9111, section 5.5; RFC 7234).
@@ -239,16 +248,17 @@ async fn read(registry: &Registry, parts: &Parts) -> Result<Response, ApiError> 
     let query = Query::parse(parts.uri.query());
     let visitor = registry.access.admit(parts).await?;
     registry.access.check_read(&visitor, Credentials::of(parts), &endpoint)?;
-    let view = registry.access.view(&visitor);
+    let reader = Reader { registry, visitor: &visitor, shown: Credentials::of(parts), head };
+    let view = registry.access.view(&visitor, endpoint.name());
     let answer = view
         .clone()
         .scope(async {
             match endpoint {
                 Endpoint::Manifest { name, reference } => {
-                    manifests::get(registry, name, reference, headers).await
+                    manifests::get(&reader, name, reference, headers).await
                 }
-                Endpoint::Blob { name, digest } if head => blobs::head(registry, name, digest, headers).await,
-                Endpoint::Blob { name, digest } => blobs::get(registry, name, digest, headers).await,
+                Endpoint::Blob { name, digest } if head => blobs::head(&reader, name, digest, headers).await,
+                Endpoint::Blob { name, digest } => blobs::get(&reader, name, digest, headers).await,
                 Endpoint::Tags { name } => tags::list(registry, name, &query).await,
                 Endpoint::Referrers { name, digest } => referrers::list(registry, name, digest, &query).await,
                 Endpoint::Catalog => catalog::list(registry, &visitor, Credentials::of(parts), &query).await,
@@ -290,5 +300,5 @@ async fn write(registry: &Registry, parts: &Parts, body: &mut BodyDataStream) ->
         }
     };
     // What the client may not pull is not there to be mounted.
-    registry.access.view(&visitor).scope(answer).await
+    registry.access.view(&visitor, None).scope(answer).await
 }

@@ -294,12 +294,13 @@ fn print_exported(global: &Global, exported: &ExportedBundle) -> Result<(), Exit
 }
 
 fn print_imported(global: &Global, imported: &ImportedBundle, want: &Path) -> Result<(), Exit> {
-    let ImportedBundle { images, missing, conflicts, problems, .. } = imported;
+    let ImportedBundle { images, missing, conflicts, problems, withheld, .. } = imported;
     let written = missing.as_ref().map(|missing| write_want_list(missing, want)).transpose()?;
     output::print_all(global, imported, || {
         if !global.quiet {
             problems.iter().for_each(|problem| eprintln!("warning: {}", output::printable(problem)));
             conflicts.iter().for_each(|conflict| eprintln!("warning: {}", output::printable(conflict)));
+            withheld.iter().for_each(|image| eprintln!("warning: {}", output::printable(image)));
             for image in missing.iter().flat_map(|missing| &missing.images) {
                 outln!("incomplete  {}  {} blobs are missing", image.reference(), image.missing);
             }

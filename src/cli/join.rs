@@ -1,7 +1,7 @@
 use std::{fs, io::Write, path::Path, time::SystemTime};
 
 use clap::Args;
-use ocipfs_node::Node;
+use ocipfs_node::{Node, expect_admission_list};
 
 use super::{
     Exit, Global, output, secrets,
@@ -68,16 +68,28 @@ fn join_in(dir: &Path, invitation: &Invitation) -> Result<(), Exit> {
     };
     fs::create_dir_all(dir).map_err(failed(dir))?;
     secrets::write_new(&key, format!("{}\n", invitation.key).as_bytes())?;
-    let written = fs::File::create_new(&config).and_then(|mut file| {
-        file.write_all(settings(&key, invitation).as_bytes())?;
-        file.sync_all()
-    });
-    if let Err(error) = written {
+    if let Err(failure) = write_settings(dir, &config, &settings(&key, invitation), invitation.list) {
         // Without its settings the key would stand in the way of a second attempt.
         let _ = fs::remove_file(&key);
-        return Err(failed(&config)(error).into());
+        return Err(failure.into());
     }
     Ok(())
+}
+
+/// Writes the file of settings, after the sequence number of the admission list.
+fn write_settings(dir: &Path, config: &Path, settings: &str, list: Option<u64>) -> Result<(), Failure> {
+    let expected = list.map_or(Ok(()), |least| expect_admission_list(dir, least));
+    expected.map_err(|e| {
+        Failure::new(format!("cannot write the members of the swarm in {}: {e}", dir.display()))
+    })?;
+    let failed = |e| Failure::new(format!("cannot write {}: {e}", config.display()));
+    let mut file = fs::File::create_new(config).map_err(failed)?;
+    let written = file.write_all(settings.as_bytes()).and_then(|()| file.sync_all());
+    if written.is_err() {
+        // A part of it would stand in the way, too.
+        let _ = fs::remove_file(config);
+    }
+    written.map_err(failed)
 }
 
 /// The file of settings: lines of TOML.

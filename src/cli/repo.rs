@@ -124,6 +124,9 @@ fn print_contents(contents: &RepoContents) {
         if let Some(since) = manifest.untagged_since {
             outln!("untagged    {}  since {}", manifest.digest, time(since));
         }
+        if let Some(why) = &manifest.withheld {
+            outln!("withheld    {}  {why}", manifest.digest);
+        }
     }
     let listed = tag_list.len() as u64;
     if listed < info.tags {

@@ -27,7 +27,7 @@ use crate::{
 use operations::Operations;
 use rpc::BoundRpc;
 use security::Security;
-use signals::{Signals, reload};
+use signals::{Hangups, Signals};
 
 /// More than all connections of clients and peers need.
 const MAX_OPEN_FILES: u64 = 1 << 16;
@@ -58,6 +58,7 @@ Examples:
                                                       in a private swarm";
 
 pub async fn run(global: &Global, serve: Serve) -> Result<(), Exit> {
+    let hangups = Hangups::listen()?;
     let settings = serve.settings.or_file(global)?;
     log::start(global, settings.log_format(), settings.access_log());
     let address = settings.listen();
@@ -69,6 +70,8 @@ pub async fn run(global: &Global, serve: Serve) -> Result<(), Exit> {
     }
     let (access, tls) = (settings.access()?, security::tls(&settings)?);
     options.access_rules = access.access_rules().cloned();
+    options.policies = settings.policies()?;
+    let access = access.with_policies(options.policies.as_ref());
     raise_open_files();
     let listener = TcpListener::bind(address).await.map_err(|e| {
         Failure::new(format!("cannot listen on {address} for the registry: {e}"))
@@ -84,7 +87,7 @@ pub async fn run(global: &Global, serve: Serve) -> Result<(), Exit> {
     }
     let instance = open(options).await?;
     // Before `ready` is printed: its reader may stop the process at once.
-    let mut signals = Signals::listen()?;
+    let mut signals = Signals::listen(hangups)?;
     let listening = (listener, access, tls, rpc);
     let outcome = run_in(global, &instance, &settings, listening, (&operations, &mut signals)).await;
     tokio::select! {
@@ -109,16 +112,18 @@ async fn run_in(
     let trimming = tokio::spawn(allocator::trim(stop.clone()));
     let read_only = listener.local_addr().ok().and_then(|address| registry::read_only(&access, address));
     let (tls, events) = (security.tls.clone(), security.events.clone());
+    let audit = events.audit().cloned();
     let files =
         access.files().into_iter().chain(security.files()).chain(rpc.iter().flat_map(BoundRpc::files));
-    let reloading = reload(files.collect(), operations.notifier())?;
+    let reloading = signals.reload(files.collect(), operations.notifier());
     let reloading = tokio::spawn(stop.clone().run_until_cancelled_owned(reloading));
     let beside = security.start(&stop);
     // The webhooks end when nothing can send them events any more.
     drop(security);
     let (metrics, closing) = (operations.http(), operations.closing());
     let access = access.with_tokens(instance.tokens().clone());
-    let options = registry::Options { access, gateway: settings.gateway(), metrics, closing, events, tls };
+    let (gateway, page) = (settings.gateway(), operations.page(instance));
+    let options = registry::Options { access, gateway, page, metrics, closing, events, tls };
     let registry =
         tokio::spawn(registry::serve(listener, instance.resolver().clone(), options, stop.clone()));
     let rpc = rpc.map(|rpc| rpc.serve(instance, settings, stop.clone())).transpose()?;
@@ -143,6 +148,10 @@ async fn run_in(
         () = std::future::ready(()), if !has_time => {}
     }
     instance.content().uploads().save_all().await;
+    // What was done until now has its line.
+    if let Some(audit) = audit {
+        audit.close().await;
+    }
     Ok(())
 }
 

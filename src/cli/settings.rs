@@ -5,6 +5,7 @@ mod environment;
 mod events;
 mod file;
 mod options;
+mod page;
 pub mod peer_list;
 mod secure;
 mod values;
@@ -19,6 +20,7 @@ use access::AccessSettings;
 pub use environment::{check as check_environment, without_empty};
 use events::EventSettings;
 pub use options::loopback;
+use page::PageSettings;
 use peer_list::PeerList;
 use secure::TlsSettings;
 pub use values::Size;
@@ -28,7 +30,7 @@ use super::{Exit, Global};
 use crate::{
     content::{Profile, SharePolicy},
     control::Failure,
-    http::{acme, tls},
+    http::{PolicyFile, acme, tls},
     http_client::routers::RouterUrl,
     images::repository::Rule,
     memory::Memory,
@@ -139,6 +141,9 @@ pub struct Settings {
     /// Serve stored content that peers may get as blocks and CARs on the registry's address, below /ipfs/ (trustless gateway) [default: false]
     #[arg(long, env = "OCIPFS_GATEWAY", num_args = 0..=1, default_missing_value = "true", value_name = "true|false")]
     gateway: Option<bool>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    page: PageSettings,
     /// Content to share with peers: `added` (added and pulled content, not pushed content) or `all` [default: added on the public network, all elsewhere]
     #[arg(long, value_name = "added|all", env = "OCIPFS_SHARE")]
     share: Option<SharePolicy>,
@@ -259,6 +264,7 @@ impl Settings {
             access: self.access.or(file.access),
             tls: self.tls.or(file.tls),
             gateway: self.gateway.or(file.gateway),
+            page: self.page.or(file.page),
             share: self.share.or(file.share),
             follow: self.follow.or(file.follow),
             prefetch: self.prefetch.or(file.prefetch),
@@ -342,6 +348,11 @@ impl Settings {
     /// Who may push and pull.
     pub fn access(&self) -> Result<Access, Exit> {
         self.access.access(self.tls.has_client_ca())
+    }
+
+    /// The signature policies, if there are some.
+    pub fn policies(&self) -> Result<Option<PolicyFile>, Exit> {
+        self.access.policies()
     }
 
     /// The files of TLS, if the registry speaks HTTPS.

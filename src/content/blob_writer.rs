@@ -1,12 +1,12 @@
-//! Writes a blob that is read once from its start to its end: chunked, hashed twice and written, by a thread each where there
-//! are cores for them. A blob passes these stages until it is stored:
+//! Writes a blob that is read once from its start to its end: chunked, hashed twice and written, by threads where there are cores
+//! for them. A blob passes these stages until it is stored:
 //!
 //! ```text
 //! BlobWriter ──finish──► WrittenBlob (root, sha256, blocks) ──store──► store::SyncedDraft ──► store::NewBlob (rows) ──► Stored
 //! ```
 //!
 //! ```text
-//!            ┌─► whole   sha256 of all of it (left out where the caller has it)
+//!            ┌─► whole   sha256 of all of it (left out where the caller has it, or the pass over the leaves computes it)
 //! pieces ────┼─► leaves  the CIDs of the blocks, and the tree above them
 //!            └─► writer  the draft
 //! ```
@@ -46,10 +46,12 @@ use worker::Worker;
 pub const PIECE_BYTES: usize = MIB;
 
 /// Permits for puts with threads of their own; other puts hash and write in the caller's thread.
-static THREAD_PERMITS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    Arc::new(Semaphore::new(cores))
-});
+static THREAD_PERMITS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(*CORES)));
+static CORES: LazyLock<usize> = LazyLock::new(|| thread::available_parallelism().map_or(1, usize::from));
+
+/// Threads that one blob keeps busy: the one that receives it, and three here. Where there are fewer cores, one pass hashes leaves and
+/// whole: that takes less time than two passes together, and longer than each.
+const BUSY_THREADS: usize = 4;
 
 /// A blob on its way into the store. Dropped, it leaves nothing.
 pub struct BlobWriter {
@@ -75,14 +77,12 @@ pub struct WrittenBlob {
 impl BlobWriter {
     /// Begins a blob whose sha256 is computed here.
     pub fn new(store: &Store, options: impl Into<FileOptions>) -> Result<Self, Error> {
-        let mut writer = Self::unhashed(store, options)?;
-        writer.whole = Some(hash_whole());
-        Ok(writer)
+        Ok(Self::hashed(store.draft()?, options.into()))
     }
 
     /// Begins a blob whose sha256 the caller computes.
     pub fn unhashed(store: &Store, options: impl Into<FileOptions>) -> Result<Self, Error> {
-        Ok(Self::of(store.draft()?, options.into()))
+        Ok(Self::of(store.draft()?, DagChunker::new(options.into())))
     }
 
     /// Goes on with one that was saved: what is there of it is hashed again.
@@ -95,8 +95,7 @@ impl BlobWriter {
         let whole_pieces = length - length % PIECE_BYTES as u64;
         let all = store.resume_draft(file, length, length)?;
         all.cut_off()?;
-        let mut writer = Self::of(store.resume_draft(file, whole_pieces, length)?, options.into());
-        writer.whole = Some(hash_whole());
+        let mut writer = Self::hashed(store.resume_draft(file, whole_pieces, length)?, options.into());
         all.replay(|bytes| {
             writer.append(bytes);
             if writer.open.len() == PIECE_BYTES {
@@ -108,8 +107,17 @@ impl BlobWriter {
         Ok(writer)
     }
 
-    fn of(draft: Draft, options: FileOptions) -> Self {
-        let leaves = Worker::new("leaves", DagChunker::new(options), |chunker, piece| {
+    fn hashed(draft: Draft, options: FileOptions) -> Self {
+        if options.hashes_whole() && *CORES < BUSY_THREADS {
+            return Self::of(draft, DagChunker::with_whole(options));
+        }
+        let mut writer = Self::of(draft, DagChunker::new(options));
+        writer.whole = Some(hash_whole());
+        writer
+    }
+
+    fn of(draft: Draft, chunker: DagChunker) -> Self {
+        let leaves = Worker::new("leaves", chunker, |chunker, piece| {
             chunker.push(piece);
             Ok(())
         });
@@ -220,8 +228,8 @@ impl BlobWriter {
         // While the last of it is still hashed.
         let draft = self.writer.end()?.sync()?;
         let digest = self.whole.map(Worker::end).transpose()?.map(Hasher::finish);
-        let (root, layout) = self.leaves.end()?.finish();
-        Ok(WrittenBlob { root, digest, layout, draft })
+        let (root, layout, hashed) = self.leaves.end()?.finish();
+        Ok(WrittenBlob { root, digest: digest.or(hashed), layout, draft })
     }
 
     /// Stores the blob under the sha256 computed here.
@@ -238,10 +246,10 @@ impl WrittenBlob {
     pub fn of(store: &Store, options: impl Into<FileOptions>, bytes: Bytes) -> Result<Self, Error> {
         let mut draft = store.draft()?;
         draft.write(&bytes)?;
-        let digest = Some(Digest::sha256_of(&bytes));
-        let mut chunker = DagChunker::new(options.into());
+        let mut chunker = DagChunker::with_whole(options.into());
         chunker.push(&bytes);
-        let (root, layout) = chunker.finish();
+        let (root, layout, hashed) = chunker.finish();
+        let digest = hashed.or_else(|| Some(Digest::sha256_of(&bytes)));
         Ok(Self { root, digest, layout, draft: draft.sync()? })
     }
 

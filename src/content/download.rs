@@ -6,6 +6,7 @@
 //!    └── windows, outcome ◄────┴── hash (in order) ◄── store ◄───┘ written in place
 //! ```
 
+mod in_flight;
 mod range_reader;
 mod read_ranges;
 mod task;
@@ -31,6 +32,7 @@ use super::{
     Blob, Content, Error, locked,
     store::{self, PartialBlob, Stored},
 };
+pub use in_flight::DownloadProgress;
 pub use range_reader::RangeReader;
 use read_ranges::ReadRanges;
 pub use whole::{WholeHasher, hash as hash_whole};
@@ -174,7 +176,7 @@ impl Content {
         let (root, size) = (start.root, start.node.size());
         let is_known = locked(&self.0.downloads.all).contains_key(&as_v1(&root));
         let gc = self.0.gc.clone();
-        let arrive = move |store: &store::Store| {
+        let claim = move |store: &store::Store| {
             // Its size is claimed first, so that what others claim is seen.
             let file = match store.begin_partial(root, size) {
                 // What is here is for others: this viewer gets what peers have.
@@ -201,6 +203,16 @@ impl Content {
                     store.stream_through(root, size)
                 }
             }
+        };
+        let arrive = move |store: &store::Store| {
+            let file = claim(store)?;
+            // A root that this viewer may not see came from peers just now, whoever pushed it here.
+            if store.is_visible(&root)?
+                && let Some(origin) = store.origin(&root)?
+            {
+                file.set_origin(origin);
+            }
+            Ok(file)
         };
         self.store().run(arrive).await
     }

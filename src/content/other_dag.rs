@@ -30,7 +30,7 @@ impl OtherDag {
         while let Some(piece) = bytes.next().map_err(|why| Error::Read { cid: stored.root, why })? {
             chunker.push(&piece);
         }
-        let (root, layout) = chunker.finish();
+        let (root, layout, _) = chunker.finish();
         Ok(Self { root, stored, layout })
     }
 

@@ -129,8 +129,10 @@ impl SharePolicy {
 
     /// Returns the stored file whose bytes would be this block, if peers may be told of it.
     pub fn shown_file(self, store: &Store, raw: &Cid) -> Result<Option<Stored>, StoreError> {
-        let found = store.whole(raw)?.filter(|(_, origin)| self.permits(*origin));
-        Ok(found.map(|(stored, _)| stored))
+        match store.whole(raw)?.filter(|(_, origin)| self.permits(*origin)) {
+            Some((stored, _)) if store.peers_see(&stored.root)? => Ok(Some(stored)),
+            _ => Ok(None),
+        }
     }
 
     /// Those of these blocks that peers may be told of.

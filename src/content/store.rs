@@ -81,7 +81,7 @@ pub use trees::{TreeVersion, add_tree};
 pub use uploads::{SavedUpload, forget_upload};
 pub use usage::now;
 pub use verify::Damaged;
-pub use view::{Readers, View, Viewer};
+pub use view::{Readers, SignatureCheck, View, Viewer};
 pub use whole::{MAX_BLOCK_BYTES, is_block, whole_cid};
 
 use blob_file::LastHashed;
@@ -116,6 +116,7 @@ struct StoreInner {
     left_network: AtomicBool,
     /// What all may read, where that is not everything.
     readers: OnceLock<Arc<dyn Readers>>,
+    signatures: OnceLock<Arc<dyn SignatureCheck>>,
     live: Mutex<HashMap<BlockKey, Weak<partial::PartialBlobInner>>>,
     /// Files that are about to be stored, and whose blocks are being recorded.
     begun: Mutex<HashSet<u64>>,
@@ -172,6 +173,7 @@ impl Store {
             next: AtomicU64::new(next),
             left_network: AtomicBool::new(left_network),
             readers: OnceLock::new(),
+            signatures: OnceLock::new(),
             live: Mutex::default(),
             begun: Mutex::default(),
             moving_files: RwLock::default(),

@@ -1,6 +1,7 @@
 //! Blobs that come in parts, over several requests. The saved part of an upload outlives the process.
 
 mod finish;
+mod in_flight;
 #[cfg(test)]
 mod tests;
 mod upload;
@@ -19,6 +20,7 @@ use uuid::Uuid;
 
 use super::{Content, Profile, Store, StoreError, locked, store};
 
+pub use in_flight::UploadInFlight;
 pub use upload::Upload;
 pub use usage::UploadUsage;
 
@@ -76,13 +78,15 @@ type UploadSlot = Arc<tokio::sync::Mutex<Upload>>;
 
 /// An upload in memory.
 struct UploadInMemory {
+    owner: String,
     slot: UploadSlot,
     progress: Arc<UploadProgress>,
 }
 
 impl UploadInMemory {
     fn new(upload: Upload) -> Self {
-        Self { progress: upload.progress(), slot: Arc::new(tokio::sync::Mutex::new(upload)) }
+        let owner = upload.owner().into();
+        Self { owner, progress: upload.progress(), slot: Arc::new(tokio::sync::Mutex::new(upload)) }
     }
 }
 

@@ -13,6 +13,7 @@ mod network;
 mod readers;
 mod reference;
 mod repo;
+mod signed;
 mod status;
 mod store;
 mod swarm;
@@ -31,11 +32,12 @@ use super::{
 };
 use crate::{
     content::{Content, Settings, SharePolicy, Shared, Store},
-    http::{AccessRules, IssuedTokens},
+    http::{AccessRules, IssuedTokens, PolicyFile},
     images::repository::{Policy, Repositories, sweeper},
     names::{Prefetch, Resolver, followed::Followed, prefetch, publish::Publisher},
 };
 use lock::Lock;
+use readers::Readable;
 
 pub use network::Network;
 
@@ -59,6 +61,8 @@ pub struct Options {
     pub tls: bool,
     /// Access rules: content that not everybody may pull is not for peers either.
     pub access_rules: Option<AccessRules>,
+    /// Signature policies: what is not signed as they say is not for peers, nor for clients.
+    pub policies: Option<PolicyFile>,
     /// Whether peers of a private swarm get it all the same.
     pub shares_restricted: bool,
     /// Sharing policy, followed names and publish key.
@@ -100,7 +104,7 @@ struct Inner {
     registry: String,
     tls: bool,
     tokens: IssuedTokens,
-    access_rules: Option<AccessRules>,
+    readable: Readable,
     /// The network that the node directory belongs to, whether a swarm runs or not; none before the first one.
     network: Option<Network>,
     started: Instant,
@@ -155,8 +159,8 @@ impl Instance {
         let (store, repositories) = opened.map_err(store_failure)?;
         let network = enter(network, &options, store.clone()).await?;
         let tokens = IssuedTokens::open(&options.data_dir).map_err(token_failure)?;
-        let access_rules = options.access_rules;
-        readers::install(&store, access_rules.as_ref(), options.shares_restricted);
+        let readable = Readable { rules: options.access_rules, policies: options.policies };
+        readers::install(&store, &repositories, &readable, options.shares_restricted);
         let shared = Shared { store: store.clone(), share: options.naming.share };
         let online = options.swarm.is_some();
         let node = match options.swarm {
@@ -175,6 +179,7 @@ impl Instance {
                 return Err(failure);
             }
         };
+        let resolver = resolver.with_policies(readable.policies());
         let (registry, tls) = (options.registry, options.tls);
         let (started, stop) = (Instant::now(), CancellationToken::new());
         let (tasks, _lock) = (TaskTracker::new(), lock);
@@ -188,7 +193,7 @@ impl Instance {
             registry,
             tls,
             tokens,
-            access_rules,
+            readable,
             network,
             started,
             _lock,
@@ -201,13 +206,13 @@ impl Instance {
     }
 
     fn spawn_tasks(&self) {
-        let Inner { resolver, publisher, prefetch, policy, stop, tasks, .. } = &*self.0;
+        let Inner { resolver, publisher, prefetch, policy, stop, tasks, readable, .. } = &*self.0;
         tasks.spawn(publisher.clone().run(stop.clone()));
         let (repositories, content) = (resolver.repositories().clone(), resolver.content().clone());
         tasks.spawn(sweeper::run(repositories, content, policy.clone(), stop.clone()));
         tasks.spawn(prefetch::run(resolver.clone(), *prefetch, stop.clone()));
-        if let Some(rules) = self.access_rules() {
-            tasks.spawn(readers::watch(rules.clone(), publisher.clone(), stop.clone()));
+        if readable.is_set() {
+            tasks.spawn(readers::watch(readable.clone(), publisher.clone(), stop.clone()));
         }
     }
 

@@ -30,6 +30,8 @@ pub struct Invitation {
     pub follow: Option<IpnsName>,
     /// The admin whose admission list counts in the swarm, if there is one.
     pub admin: Option<PeerId>,
+    /// Sequence number of its admission list: the new node takes no older one.
+    pub list: Option<u64>,
     /// When it expires, in seconds since 1970.
     pub expires: u64,
 }
@@ -43,6 +45,8 @@ struct Document {
     follow: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     admin: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    list: Option<u64>,
     expires: u64,
 }
 
@@ -54,6 +58,7 @@ impl Invitation {
             addresses: self.addresses.iter().map(ToString::to_string).collect(),
             follow: self.follow.map(|name| name.to_string()),
             admin: self.admin.map(|admin| admin.to_string()),
+            list: self.list,
             expires: self.expires,
         };
         let json = serde_json::json!(document).to_string();
@@ -87,6 +92,7 @@ impl Invitation {
                 .map_err(|e| invalid(&format!("an address in it: {e}")))?,
             follow: follow.transpose().map_err(|e: ocipfs_node::InvalidName| invalid(&e.to_string()))?,
             admin: admin.transpose().map_err(|_| invalid("the ID of the admin in it"))?,
+            list: document.list,
             expires: document.expires,
         })
     }
@@ -118,6 +124,7 @@ mod tests {
             addresses: vec!["/ip4/10.0.0.1/tcp/4001".parse().unwrap()],
             follow: None,
             admin: None,
+            list: None,
             expires: 1_800_000_000,
         }
     }
@@ -126,8 +133,10 @@ mod tests {
     fn an_invitation_is_read_as_it_was_written() {
         let name = "k51qzi5uqu5dgutdk6i1ynyzgkqngpha5xpgia3a5qqp4jsh0u4csozksxel2r".parse().unwrap();
         let admin = "12D3KooWNdH5vzZ6HK3XTmLz9R82zucX1Jwibw1h3WEejRsVVPWh".parse().unwrap();
-        for (follow, admin) in [(None, None), (Some(name), None), (None, Some(admin))] {
-            let written = Invitation { follow, admin, ..invitation() };
+        for (follow, admin, list) in
+            [(None, None, None), (Some(name), None, None), (None, Some(admin), Some(7))]
+        {
+            let written = Invitation { follow, admin, list, ..invitation() };
             assert_eq!(Invitation::decode(&format!(" {}\n", written.encode())).unwrap(), written);
         }
     }

@@ -6,6 +6,7 @@
 mod account;
 mod domain;
 mod files;
+mod kept;
 mod order;
 
 use std::{
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::tls::{self, Tls};
 use crate::http_client;
 pub use domain::Domain;
+use kept::Kept;
 
 /// Where an account is made unless another server is named.
 pub const DEFAULT_DIRECTORY: &str = "https://acme-v02.api.letsencrypt.org/directory";
@@ -97,6 +99,7 @@ pub struct Acme {
     options: Options,
     client: reqwest::Client,
     account: OnceCell<instant_acme::Account>,
+    kept: Kept,
     tls: Tls,
 }
 
@@ -109,17 +112,19 @@ impl Acme {
             match files::read(&options.dir, domain) {
                 Ok(Some(certificate)) => tls.set_issued(domain.as_str(), certificate)?,
                 Ok(None) => {}
+                // It may be a good one.
+                Err(error @ Error::File { .. }) => return Err(error),
                 Err(error) => tracing::warn!(%domain, "a new certificate is requested: {error}"),
             }
         }
-        Ok(Self { options, client, account: OnceCell::new(), tls })
+        Ok(Self { options, client, account: OnceCell::new(), kept: Kept::default(), tls })
     }
 
     /// Gets and renews the certificates of all names until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         let acme = Arc::new(self);
         let all = acme.options.domains.iter().map(|domain| acme.keep(domain));
-        stop.run_until_cancelled(join_all(all)).await;
+        tokio::join!(stop.run_until_cancelled(join_all(all)), acme.kept.clone().run(&stop));
     }
 
     async fn keep(&self, domain: &Domain) {
@@ -152,3 +157,6 @@ impl Acme {
         renewal.duration_since(SystemTime::now()).ok().filter(|wait| !wait.is_zero())
     }
 }
+
+#[cfg(test)]
+mod tests;

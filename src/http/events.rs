@@ -5,7 +5,6 @@ pub mod webhook;
 
 use std::time::SystemTime;
 
-use futures::future::BoxFuture;
 use serde::Serialize;
 
 use super::reloaded::Reload;
@@ -37,6 +36,9 @@ pub struct Event {
     /// Who it says that it is; who it is, unless its login failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+    /// User whom the certificate of the connection names, if it is another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
     /// Address and port of the connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client: Option<String>,
@@ -63,6 +65,7 @@ impl Event {
             time,
             action,
             user: None,
+            certificate: None,
             client: None,
             forwarded_for: None,
             repository: None,
@@ -91,29 +94,24 @@ impl Events {
         self.audit.is_some() || self.webhooks.is_some()
     }
 
-    /// Writes an event and queues it for the webhooks; waits for none of them.
-    pub fn record(&self, event: &Event) {
-        if let Some(audit) = &self.audit {
-            audit.write(event);
-        }
+    /// Queues an event for the webhooks, and writes it; waits for none of them, and for a slow disk some seconds at most.
+    pub async fn record(&self, event: &Event) {
         if let Some(webhooks) = &self.webhooks {
             webhooks.queue(event);
         }
-    }
-
-    /// Opens the audit log again, and reads the secret of the webhooks again.
-    fn reopen(&self) {
         if let Some(audit) = &self.audit {
-            audit.reopen();
-        }
-        if let Some(webhooks) = &self.webhooks {
-            webhooks.reload();
+            audit.write(event).await;
         }
     }
-}
 
-impl Reload for Events {
-    fn reload(&self) -> BoxFuture<'_, ()> {
-        Box::pin(async { self.reopen() })
+    /// The audit log, if there is one.
+    pub fn audit(&self) -> Option<&Audit> {
+        self.audit.as_ref()
+    }
+
+    /// Returns what SIGHUP has opened or read again.
+    pub fn files(&self) -> Vec<Box<dyn Reload>> {
+        let audit = self.audit.iter().map(|audit| Box::new(audit.clone()) as Box<dyn Reload>);
+        audit.chain(self.webhooks.iter().filter_map(Webhooks::file)).collect()
     }
 }

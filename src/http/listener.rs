@@ -1,5 +1,7 @@
 //! Accepts connections, and closes those that stop: a head of a request that does not come, an answer that is not read.
 
+mod login;
+mod sources;
 mod stall;
 mod unread;
 
@@ -33,6 +35,8 @@ use super::{
     origin::ClientAddress,
     tls::{Refused, Secure, Tls},
 };
+use login::Login;
+use sources::{Counted, Sources};
 use stall::Stall;
 use unread::Unread;
 
@@ -92,13 +96,19 @@ pub async fn serve_with(
 ) {
     let (builder, connections) = (builder(&limits), TaskTracker::new());
     let places = Arc::new(Semaphore::new(limits.connections));
-    while let Some(accepted) = stop.run_until_cancelled(accept(&listener, &places)).await {
+    let sources = Sources::new(share_of_source(limits.connections));
+    while let Some(accepted) = stop.run_until_cancelled(accept(&listener, &places, &sources)).await {
         let (app, tls, stop) = (app.clone(), tls.clone(), stop.clone());
         connections.spawn(Connection { accepted, app, limits, tls, stop }.run(builder.clone()));
     }
     drop(listener);
     connections.close();
     connections.wait().await;
+}
+
+/// Connections that one source may have: three of four, since a proxy or a network may stand for many clients.
+fn share_of_source(connections: usize) -> usize {
+    connections.div_ceil(4) * 3
 }
 
 fn builder(limits: &Limits) -> Builder<TokioExecutor> {
@@ -119,15 +129,18 @@ struct Accepted {
     stream: TcpStream,
     peer: SocketAddr,
     /// Held until the connection is closed.
-    place: OwnedSemaphorePermit,
+    place: (OwnedSemaphorePermit, Counted),
 }
 
-/// Accepts the next connection once there is a place for it.
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Accepted {
+/// Accepts the next connection once there is a place for it. One of a source that has its share already is closed.
+async fn accept(listener: &TcpListener, places: &Arc<Semaphore>, sources: &Sources) -> Accepted {
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { std::future::pending().await };
         match listener.accept().await {
-            Ok((stream, peer)) => return Accepted { stream, peer, place },
+            Ok((stream, peer)) => match sources.admit(peer.ip()) {
+                Some(counted) => return Accepted { stream, peer, place: (place, counted) },
+                None => tracing::debug!(%peer, "connection closed: too many of this address"),
+            },
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
                 tracing::warn!("cannot accept connections: {error}");
@@ -156,9 +169,9 @@ impl Connection {
         let watched = |stream: TcpStream| Stall::new(stream, limits.write_stall_timeout);
         let talk = Talk { peer, app, limits, stop: stop.clone() };
         match tls {
-            None => talk.run(builder, watched(stream), None).await,
+            None => talk.run(builder, watched(stream), Login::default()).await,
             Some(tls) => match stop.run_until_cancelled(tls.accept(stream, watched)).await {
-                Some(Ok((stream, secure))) => talk.run(builder, stream, Some(secure)).await,
+                Some(Ok((stream, secure))) => talk.run(builder, stream, Login::new(tls, secure)).await,
                 Some(Err(refused)) => log_refused(peer, &refused),
                 None => {}
             },
@@ -176,29 +189,32 @@ struct Talk {
 }
 
 impl Talk {
-    async fn run<S>(self, builder: Builder<TokioExecutor>, stream: S, secure: Option<Secure>)
+    async fn run<S>(self, builder: Builder<TokioExecutor>, stream: S, login: Login)
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let Self { peer, app, limits, stop } = self;
         let begun = Arc::new(Notify::new());
         let unread = Unread::default();
-        let (has_begun, watch) = (begun.clone(), unread.clone());
+        let (has_begun, watch, checked) = (begun.clone(), unread.clone(), login.clone());
         let service = service_fn(move |request: http::Request<Incoming>| {
             has_begun.notify_one();
-            let request = described(request.map(Body::new), peer, secure.clone());
-            answer(app.clone(), request, watch.clone())
+            let request = described(request.map(Body::new), peer, checked.secure());
+            answer(app.clone(), request, watch.clone(), checked.clone())
         });
         let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
         let mut silence = pin!(silence(&begun, limits.header_timeout));
         let mut stall = pin!(unread.stalls(limits.write_stall_timeout));
+        let mut stopping = pin!(async {
+            tokio::select! { () = stop.cancelled() => {}, () = login.ends() => {} }
+        });
         let mut is_stopping = false;
         loop {
             tokio::select! {
                 ended = connection.as_mut() => break log(peer, ended.err()),
                 () = silence.as_mut() => break log(peer, Some("no request received".into())),
                 () = stall.as_mut() => break log(peer, Some("the client stopped reading the response".into())),
-                () = stop.cancelled(), if !is_stopping => {
+                () = stopping.as_mut(), if !is_stopping => {
                     is_stopping = true;
                     connection.as_mut().graceful_shutdown();
                 }
@@ -242,7 +258,15 @@ fn described(mut request: Request, peer: SocketAddr, secure: Option<Secure>) -> 
     request
 }
 
-async fn answer(mut app: Router, request: Request, unread: Unread) -> Result<Response, Infallible> {
+async fn answer(
+    mut app: Router,
+    request: Request,
+    unread: Unread,
+    login: Login,
+) -> Result<Response, Infallible> {
+    if !login.is_accepted().await {
+        return Ok(login::refusal(&request));
+    }
     let has_windows = request.version() == Version::HTTP_2;
     let answer = app.call(request).await?;
     Ok(if has_windows { answer.map(|body| unread.watch(body)) } else { answer })

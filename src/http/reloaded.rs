@@ -79,11 +79,24 @@ impl<T: PartialEq + Send + Sync + 'static> Reloaded<T> {
         read: impl Fn(&[PathBuf]) -> Result<T, E> + Send + Sync + 'static,
     ) -> Result<Self, E> {
         let stamp = Stamp::settled(&paths);
-        let value = Arc::new(read(&paths)?);
-        let state = State { value, stamp, looked: Instant::now(), failing: None };
+        let value = read(&paths)?;
+        let all = Self::starting_with(what, paths, value, None, read);
+        locked(&all.0.state).stamp = stamp;
+        Ok(all)
+    }
+
+    /// Starts with a value until the files are read for the first time; `failing` is why they were not, if that was told already.
+    pub fn starting_with<E: Display>(
+        what: &'static str,
+        paths: Vec<PathBuf>,
+        value: T,
+        failing: Option<String>,
+        read: impl Fn(&[PathBuf]) -> Result<T, E> + Send + Sync + 'static,
+    ) -> Self {
+        let state = State { value: Arc::new(value), stamp: None, looked: Instant::now(), failing };
         let read: Reader<T> = Box::new(move |paths| read(paths).map_err(|error| error.to_string()));
         let (reading, state, changed) = (Mutex::default(), Mutex::new(state), watch::Sender::default());
-        Ok(Self(Arc::new(Files { what, paths, read, reading, state, changed })))
+        Self(Arc::new(Files { what, paths, read, reading, state, changed }))
     }
 
     /// Returns the value as it was last read.

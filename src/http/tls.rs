@@ -2,10 +2,12 @@
 //!
 //! ```text
 //! handshake        one connection: a deadline, a bound, the challenge of an ACME server
+//!   ├─► turns      the bound, for all clients and for those of one source
 //!   ├─► files      certificates, keys and authorities, read again when they change
 //!   │     └─► certificate   one of them, and which names it is for
 //!   ├─► client     the user whom a client certificate names
 //!   └─► challenges answers to an ACME server
+//! logins             open connections whose client certificate is not accepted any more
 //! ```
 
 mod certificate;
@@ -14,6 +16,9 @@ mod client;
 mod error;
 mod files;
 mod handshake;
+mod login;
+mod logins;
+mod turns;
 
 use std::{
     collections::BTreeMap,
@@ -28,22 +33,19 @@ use rustls::{
     crypto::{CryptoProvider, ring},
     server::{ClientHello, NoServerSessionStorage},
 };
-use tokio::sync::Semaphore;
+use tokio::sync::watch;
 
-use super::{
-    lock::locked,
-    reloaded::{Reload, Reloaded},
-};
+use super::{lock::locked, reloaded::Reload};
 pub use certificate::Certificate;
 use certificate::Certificates;
 pub use challenges::Challenges;
 pub use client::Secure;
 pub use error::Error;
-use files::Files;
+use files::{Current, Files};
 pub use handshake::Refused;
+use login::Verification;
+use turns::Turns;
 
-/// Handshakes that are computed, or wait for a client's part, at one time.
-const MAX_HANDSHAKES: usize = 256;
 /// What clients may speak after the handshake, the preferred one first.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 /// Port that references leave out.
@@ -80,13 +82,15 @@ pub struct Tls(Arc<TlsInner>);
 
 struct TlsInner {
     options: Options,
-    files: Reloaded<Files>,
+    files: Files,
     /// Certificates that an ACME server issued, by their names.
     issued: Mutex<BTreeMap<String, Certificate>>,
     /// What connections are made with, and the files that were last tried for it.
-    configs: Mutex<(Arc<Files>, Configs)>,
+    configs: Mutex<(Current, Configs)>,
     challenges: Challenges,
-    handshakes: Semaphore,
+    turns: Turns,
+    /// Counts the changes of the authorities of clients.
+    verifications: watch::Sender<u64>,
 }
 
 /// What connections are made with.
@@ -96,13 +100,15 @@ struct Configs {
     ours: Arc<ServerConfig>,
     /// In the order of the client.
     theirs: Arc<ServerConfig>,
+    /// What verifies clients.
+    verification: Verification,
 }
 
 impl Configs {
-    fn new(theirs: ServerConfig) -> Self {
+    fn new(theirs: ServerConfig, verification: Verification) -> Self {
         let mut ours = theirs.clone();
         ours.ignore_client_order = true;
-        Self { ours: Arc::new(ours), theirs: Arc::new(theirs) }
+        Self { ours: Arc::new(ours), theirs: Arc::new(theirs), verification }
     }
 
     /// A client whose processor has no AES prefers ChaCha20.
@@ -130,17 +136,17 @@ impl Reload for Tls {
 impl Tls {
     /// Reads the files.
     pub fn open(options: Options) -> Result<Self, Error> {
-        let (paths, named) = (files::paths(&options), options.clone());
-        let files = Reloaded::read_all("the certificates", paths, move |_| Files::read(&named))?;
-        let read = files.get();
-        let configs = configure(&read, &BTreeMap::new(), options.client_certificates)?;
+        let files = Files::open(&options)?;
+        let current = files.current();
+        let configs = configure(&current, &BTreeMap::new(), options.client_certificates, 0)?;
         Ok(Self(Arc::new(TlsInner {
             options,
             files,
             issued: Mutex::default(),
-            configs: Mutex::new((read, configs)),
+            configs: Mutex::new((current, configs)),
             challenges: Challenges::default(),
-            handshakes: Semaphore::new(MAX_HANDSHAKES),
+            turns: Turns::default(),
+            verifications: watch::Sender::default(),
         })))
     }
 
@@ -173,7 +179,7 @@ impl Tls {
     }
 
     fn install_changed(&self) {
-        let is_new = !Arc::ptr_eq(&self.0.files.get(), &locked(&self.0.configs).0);
+        let is_new = !self.0.files.current().is(&locked(&self.0.configs).0);
         if is_new && let Err(error) = self.install() {
             tracing::warn!("cannot use the certificates, the previous ones stay: {error}");
         }
@@ -183,8 +189,14 @@ impl Tls {
     /// authority is gone shows its certificate again.
     fn install(&self) -> Result<(), Error> {
         let mut configs = locked(&self.0.configs);
-        configs.0 = self.0.files.get();
-        configs.1 = configure(&configs.0, &locked(&self.0.issued), self.0.options.client_certificates)?;
+        let current = self.0.files.current();
+        let is_same = current.has_authorities_of(&configs.0);
+        let generation = configs.1.verification.generation + u64::from(!is_same);
+        configs.0 = current;
+        let mode = self.0.options.client_certificates;
+        configs.1 = configure(&configs.0, &locked(&self.0.issued), mode, generation)?;
+        drop(configs);
+        self.0.verifications.send_if_modified(|last| std::mem::replace(last, generation) != generation);
         Ok(())
     }
 
@@ -194,12 +206,12 @@ impl Tls {
 
     /// The host and the port by which clients reach a listener at `address`: a name that a certificate is for.
     pub fn shown_at(&self, address: SocketAddr) -> String {
-        let files = self.0.files.get();
-        let is_covered = |host: &str| files.pairs().iter().any(|pair| pair.covers(host));
+        let files = self.0.files.current();
+        let is_covered = |host: &str| files.certificates().any(|certificate| certificate.covers(host));
         if is_covered(&address.ip().to_string()) {
             return address.to_string();
         }
-        let named = files.pairs().iter().find_map(Certificate::first_name);
+        let named = files.certificates().find_map(Certificate::first_name);
         let name = match address.ip().is_loopback() && is_covered("localhost") {
             true => Some("localhost"),
             false => named.or(self.0.options.awaited.first().map(String::as_str)),
@@ -213,17 +225,19 @@ impl Tls {
 }
 
 fn configure(
-    files: &Files,
+    files: &Current,
     issued: &BTreeMap<String, Certificate>,
     mode: ClientCertificates,
+    generation: u64,
 ) -> Result<Configs, Error> {
     let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
     let builder = builder.map_err(Error::Versions)?;
-    let builder = match files.verifier(mode)? {
-        Some(verifier) => builder.with_client_cert_verifier(verifier),
+    let verifier = files.verifier(mode)?;
+    let builder = match &verifier {
+        Some(verifier) => builder.with_client_cert_verifier(verifier.clone()),
         None => builder.with_no_client_auth(),
     };
-    let all = files.pairs().iter().cloned().chain(issued.values().cloned()).collect();
+    let all = files.certificates().cloned().chain(issued.values().cloned()).collect();
     let mut config = builder.with_cert_resolver(Arc::new(Certificates::new(all)));
     config.alpn_protocols = PROTOCOLS.iter().map(|protocol| protocol.to_vec()).collect();
     if mode != ClientCertificates::Ignored {
@@ -231,7 +245,7 @@ fn configure(
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
     }
-    Ok(Configs::new(config))
+    Ok(Configs::new(config, Verification { verifier, generation }))
 }
 
 #[cfg(test)]

@@ -14,7 +14,8 @@ use crate::{
 const MAX_TRIES: usize = 4;
 
 impl NameKind {
-    /// Returns a manifest that no repository of this name has, if it is named by its digest and a peer has it; else `absent`.
+    /// Returns a manifest that no repository of this name has, if it is named by its digest and a peer has it; else `absent`. Where
+    /// the content of one peer cannot be read, others are asked; if none has it, the last of these errors is returned.
     pub async fn manifest_among_peers(
         &self,
         resolver: &Resolver,
@@ -25,6 +26,7 @@ impl NameKind {
         else {
             return Err(absent);
         };
+        let mut last = absent;
         // A place with other bytes is not told again.
         for _ in 0..MAX_TRIES {
             let Some(blob) = resolver.digests.find(&resolver.content, digest).await? else { break };
@@ -35,14 +37,18 @@ impl NameKind {
                     return Ok(document);
                 }
                 // A blob is not a manifest.
-                Err(
-                    images::Error::NotAManifest { .. }
-                    | images::Error::Content(content::Error::TooLarge { .. }),
-                ) => break,
-                Err(error) => return Err(Error::image(name, error)),
+                Err(images::Error::NotAManifest { .. }) => break,
+                // Nor is one that is too large, but only the peer says so.
+                Err(images::Error::Content(content::Error::TooLarge { .. })) => {
+                    resolver.digests.note_failed(&blob)
+                }
+                Err(error) => {
+                    resolver.digests.note_failed(&blob);
+                    last = Error::image(name, error);
+                }
             }
         }
-        Err(absent)
+        Err(last)
     }
 
     /// Returns a blob that no repository of this name has, if a peer has it; else `absent`. A peer told where it is: until the

@@ -6,6 +6,8 @@
 //!         ├─► logins                who sends a request (identity): certificates, passwords, tokens
 //!         │     └─► tokens          of the token endpoint
 //!         ├─► credentials           what a request shows: a header, or the certificate of its connection
+//!         ├─► visiting              visitors of the page
+//!         ├─► view                  what of the content a client sees
 //!         ├─► limits                requests per user and per address
 //!         └─► challenge             the WWW-Authenticate header of a token
 //! ```
@@ -19,6 +21,8 @@ mod logins;
 mod pull;
 mod token_endpoint;
 mod tokens;
+mod view;
+mod visiting;
 
 pub use access::{Access, is_read};
 pub use credentials::Credentials;
@@ -29,6 +33,11 @@ pub use token_endpoint::get as get_token;
 /// Whether a client has no login.
 pub fn is_anonymous(visitor: &Visitor) -> bool {
     visitor.identity == identity::Identity::Anonymous
+}
+
+/// Whether a client shows a login that is wrong or expired.
+pub fn is_wrong(visitor: &Visitor) -> bool {
+    visitor.shown == identity::Shown::Wrong
 }
 
 /// The path of the token endpoint.

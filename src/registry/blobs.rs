@@ -17,10 +17,11 @@ use super::{
     immutable,
     multipart::Multipart,
     not_modified,
+    withheld::Reader,
 };
 use crate::{
     content,
-    names::{BlobSource, NameKind},
+    names::{Asked, BlobSource, NameKind},
 };
 
 /// The media type of blobs, whatever their manifests say.
@@ -59,14 +60,17 @@ fn parse_name(name: &str) -> Result<NameKind, ApiError> {
 
 /// `HEAD` of a blob: 200 only where a `GET` would begin.
 pub async fn head(
-    registry: &Registry,
+    reader: &Reader<'_>,
     name: &str,
     digest: &str,
     headers: &HeaderMap,
 ) -> Result<Response, ApiError> {
+    let registry = reader.registry;
     let digest: Digest = digest.parse()?;
     let kind = parse_name(name)?;
-    let size = match locate(registry, &kind, &digest).await? {
+    let located = locate(registry, &kind, &digest).await?;
+    reader.check(&kind, Asked::Blob(&digest)).await?;
+    let size = match located {
         BlobSource::Inline(bytes) => bytes.len() as u64,
         BlobSource::Blob(blob) => {
             registry.resolver.content().check(&blob).await.map_err(refusal)?;
@@ -83,13 +87,16 @@ pub async fn head(
 
 /// `GET` of a blob or of ranges of it.
 pub async fn get(
-    registry: &Registry,
+    reader: &Reader<'_>,
     name: &str,
     digest: &str,
     headers: &HeaderMap,
 ) -> Result<Response, ApiError> {
+    let registry = reader.registry;
     let digest: Digest = digest.parse()?;
-    let (source, is_told) = locate_anywhere(registry, &parse_name(name)?, &digest).await?;
+    let kind = parse_name(name)?;
+    let (source, is_told) = locate_anywhere(registry, &kind, &digest).await?;
+    reader.check(&kind, Asked::Blob(&digest)).await?;
     if let Some(answer) = not_modified(headers, &digest) {
         return Ok(answer);
     }

@@ -8,19 +8,20 @@ use axum::{
 use ocipfs_oci::{Name, Reference, Tag};
 
 use super::{
-    Registry, Target, body,
+    Target, body,
     error::{ApiError, ResourceKind},
     immutable, not_modified,
     query::Query,
     signature,
     signed::{self, Signature},
     stale,
+    withheld::Reader,
 };
 use crate::{
     access::Action,
     images::MAX_MANIFEST,
     names::{
-        NameKind,
+        Asked, NameKind,
         push::{ManifestPush, PushedManifest},
     },
 };
@@ -32,11 +33,12 @@ const MAX_TAGS: usize = 100;
 
 /// `GET` and `HEAD` of a manifest; axum takes the body off where it was a `HEAD`.
 pub async fn get(
-    registry: &Registry,
+    reader: &Reader<'_>,
     name: &str,
     reference: &str,
     headers: &HeaderMap,
 ) -> Result<Response, ApiError> {
+    let registry = reader.registry;
     let reference: Reference = reference.parse()?;
     let refusal = |error| ApiError::names(error, ResourceKind::Manifest);
     let kind = NameKind::parse(name).map_err(refusal)?;
@@ -45,6 +47,7 @@ pub async fn get(
         found => found,
     };
     let document = document.map_err(refusal)?;
+    reader.check(&kind, Asked::Manifest(&document)).await?;
     if let Some(answer) = not_modified(headers, &document.digest) {
         return Ok(answer);
     }
@@ -55,9 +58,9 @@ pub async fn get(
         ("content-length", document.bytes.len().to_string()),
     ];
     let content = registry.resolver.content();
-    let reader = content.pieces_of(&document.digest, document.bytes).await;
-    let reader = reader.map_err(|error| refusal(error.into()))?;
-    Ok((stale(registry, &kind), headers, Body::from_stream(reader.into_stream_logged())).into_response())
+    let pieces = content.pieces_of(&document.digest, document.bytes).await;
+    let pieces = pieces.map_err(|error| refusal(error.into()))?;
+    Ok((stale(registry, &kind), headers, Body::from_stream(pieces.into_stream_logged())).into_response())
 }
 
 /// `PUT` of a manifest, by tag or by digest, with further tags in the query.

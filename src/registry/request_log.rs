@@ -30,14 +30,26 @@ pub async fn log(State(registry): State<Registry>, request: Request, next: Next)
 }
 
 async fn answer(registry: Registry, request: Request, next: Next) -> Response {
-    let user = registry.access.claimed_user(Credentials::of_request(&request));
+    let (user, certificate) = claimed(&registry, &request);
     let line = RequestLine::new(&request, user);
     let response = next.run(request).await;
     if let Some(event) = event(&line, &response) {
+        let event = Event { certificate, ..event };
         log_event(&line, &event);
-        registry.events.record(&event);
+        registry.events.record(&event).await;
     }
     line.when_sent(response)
+}
+
+/// The user of a request, and that of its connection if it is another one: at the token endpoint the certificate counts for nothing,
+/// and a password is tried there, perhaps of another user.
+fn claimed(registry: &Registry, request: &Request) -> (Option<String>, Option<String>) {
+    let shown = Credentials::of_request(request);
+    let at_endpoint = (request.uri().path() == TOKEN_PATH).then(|| registry.access.claimed_by_header(shown));
+    let user = at_endpoint.flatten().or_else(|| registry.access.claimed_user(shown));
+    let is_other = |own: &&str| user.as_deref().is_some_and(|user| user != *own);
+    let certificate = shown.certificate_user().filter(is_other).map(str::to_owned);
+    (user, certificate)
 }
 
 /// What changed the registry, a token, or a failed login.

@@ -17,7 +17,13 @@ use super::{
 };
 use crate::{
     access::User,
-    http::{AccessRules, Users, access_log::RequestLine, basic, htpasswd::LoginError, viewer},
+    http::{
+        AccessRules, Users,
+        access_log::RequestLine,
+        basic,
+        htpasswd::LoginError,
+        viewer::{self, Sender},
+    },
 };
 
 /// Logs a request, with `--access-log`.
@@ -37,7 +43,8 @@ pub async fn check(State(rpc): State<Rpc>, request: Request, next: Next) -> Resp
         Err(refusal) => return refusal,
     };
     let rules = rpc.options.rules.as_ref().map(AccessRules::current);
-    let view = rules.map(|rules| viewer::view(&rules, user, None)).unwrap_or_default();
+    let policies = rpc.options.resolver.policies().current();
+    let view = Sender { rules, policies, user, ..Sender::default() }.view();
     let timeout = Args::parse(parts.uri.query().unwrap_or_default());
     let timeout = timeout.text("timeout").map(humantime::parse_duration);
     let answer = view.clone().scope(next.run(Request::from_parts(parts, body)));

@@ -70,8 +70,8 @@ tags = ["v*"]
 const NAMES: [&str; 4] = ["alice", "bob", "carol", "root"];
 
 /// A node with rules, whose users have their names as passwords.
-struct Ruled {
-    node: Serve,
+pub struct Ruled {
+    pub node: Serve,
     dir: TempDir,
 }
 
@@ -80,7 +80,7 @@ impl Ruled {
         Self::with(RULES, arguments)
     }
 
-    fn with(rules: &str, arguments: &[&str]) -> Self {
+    pub fn with(rules: &str, arguments: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let [users, rules] = files(dir.path(), rules);
         let own = ["--htpasswd", &users, "--access-rules", &rules];
@@ -91,7 +91,7 @@ impl Ruled {
         fs::write(self.dir.path().join("access.toml"), rules).unwrap();
     }
 
-    fn of(&self, user: &str) -> Sender<'_> {
+    pub fn of(&self, user: &str) -> Sender<'_> {
         let authorization = (user != "anonymous").then(|| basic(user, user));
         Sender { node: &self.node, authorization }
     }
@@ -110,17 +110,17 @@ fn files(dir: &Path, rules: &str) -> [String; 2] {
 }
 
 /// A client that sends the same credentials with each request.
-struct Sender<'a> {
+pub struct Sender<'a> {
     node: &'a Serve,
     authorization: Option<String>,
 }
 
 impl Sender<'_> {
-    async fn ask(&self, method: &str, path: &str) -> Answer {
+    pub async fn ask(&self, method: &str, path: &str) -> Answer {
         self.send(method, path, "", "").await
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    pub async fn get(&self, path: &str) -> Answer {
         self.ask("GET", path).await
     }
 
@@ -131,18 +131,18 @@ impl Sender<'_> {
         http::send(method, &self.node.url(path), &headers, body).await
     }
 
-    async fn upload(&self, name: &str, bytes: &[u8]) -> Answer {
+    pub async fn upload(&self, name: &str, bytes: &[u8]) -> Answer {
         let path = format!("/v2/{name}/blobs/uploads/?digest={}", Digest::sha256_of(bytes));
         self.send("POST", &path, "application/octet-stream", bytes.to_vec()).await
     }
 
-    async fn put(&self, name: &str, reference: &str, json: &Value) -> Answer {
+    pub async fn put(&self, name: &str, reference: &str, json: &Value) -> Answer {
         let kind = json["mediaType"].as_str().expect("a media type");
         self.send("PUT", &format!("/v2/{name}/manifests/{reference}"), kind, json.to_string()).await
     }
 
     /// Pushes an image of one layer and gives its digest.
-    async fn push(&self, name: &str, tag: &str, layer: &[u8]) -> String {
+    pub async fn push(&self, name: &str, tag: &str, layer: &[u8]) -> String {
         for blob in [b"{}", layer] {
             let answer = self.upload(name, blob).await;
             assert_eq!(answer.status, 201, "{answer:?}");
@@ -154,6 +154,6 @@ impl Sender<'_> {
 }
 
 /// The CID of pushed content of one block.
-fn cid_of(bytes: &[u8]) -> String {
+pub fn cid_of(bytes: &[u8]) -> String {
     format!("f01551220{}", Digest::sha256_of(bytes).hex())
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     fs,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read},
     os::unix::process::{CommandExt, ExitStatusExt},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
@@ -212,11 +212,13 @@ impl Serve {
         let errors = fs::File::options().create(true).append(true).open(&log).expect("a log file");
         let mut child = command.stdout(Stdio::piped()).stderr(errors).spawn().expect("the program starts");
         let mut ready = String::new();
-        let stdout = child.stdout.take().expect("stdout is piped");
-        BufReader::new(stdout).read_line(&mut ready).expect("stdout is read");
+        let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
+        stdout.read_line(&mut ready).expect("stdout is read");
         let data_dir = data_dir.to_path_buf();
         let Ok(ready) = serde_json::from_str(&ready) else {
             let _ = child.kill();
+            // An error has more lines.
+            let _ = stdout.read_to_string(&mut ready);
             panic!("no ready line: {ready:?}\n{}", fs::read_to_string(&log).unwrap_or_default());
         };
         Self { child, data_dir, ready, log, _own_dir: None }

@@ -42,8 +42,10 @@ mod names;
 mod nat;
 mod nerdctl;
 mod packages;
+mod page;
 mod peering;
 mod platforms;
+mod policy;
 mod private;
 mod progress;
 mod pulling;
@@ -94,8 +96,10 @@ fn main() {
         nat::trials(),
         nerdctl::trials(),
         packages::trials(),
+        page::trials(),
         peering::trials(),
         platforms::trials(),
+        policy::trials(),
         private::trials(),
         progress::trials(),
         pulling::trials(),

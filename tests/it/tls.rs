@@ -27,6 +27,7 @@ pub fn trials() -> Vec<Trial> {
         the_server_name_chooses_the_certificate,
         a_required_client_certificate_is_the_user_and_there_is_no_connection_without_one,
         an_optional_client_certificate_is_a_login_beside_passwords,
+        the_audit_log_tells_who_tried_which_password_over_whose_connection,
         a_login_challenge_over_tls_leads_to_https,
     ];
     [own, acme::trials(), bad_input::trials(), clients::trials(), reloaded::trials()]
@@ -190,4 +191,37 @@ async fn a_login_challenge_over_tls_leads_to_https() {
         let challenge = answer.headers()[header::WWW_AUTHENTICATE].to_str().unwrap();
         assert!(challenge.contains(&format!("realm=\"{}\"", url(&node, "/token"))), "{challenge}");
     }
+}
+
+async fn the_audit_log_tells_who_tried_which_password_over_whose_connection() {
+    let (authority, dir) = (Authority::new(), tempfile::tempdir().unwrap());
+    let (ca, audit) = (authority.path(), dir.path().join("audit"));
+    let users = users(&dir.path().join("users"), &[("me", "secret")]);
+    let node = secured(
+        &authority.server("node", &["127.0.0.1"]),
+        &[
+            &["--client-ca", ca.to_str().unwrap(), "--client-cert", "optional"][..],
+            &["--htpasswd", &users, "--audit-log", audit.to_str().unwrap()],
+        ]
+        .concat(),
+    );
+    let client = known(&authority, &authority.client("robot", "robot"));
+    let token = async |login: Option<String>| {
+        let request = client.get(url(&node, "/token"));
+        let request =
+            login.into_iter().fold(request, |request, login| request.header(header::AUTHORIZATION, login));
+        request.send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(token(Some(basic("me", "secret"))).await, 200);
+    assert_eq!(token(Some(basic("boss", "guess"))).await, 401);
+    assert_eq!(token(None).await, 200);
+    let lines = || std::fs::read_to_string(&audit).unwrap_or_default();
+    until("all is written", || lines().lines().count() == 3).await;
+    let all: Vec<Value> = lines().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |key: &str| {
+        all.iter().map(|line| line[key].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(of("action"), ["token", "login-failed", "token"]);
+    assert_eq!(of("user"), ["me", "boss", "robot"]);
+    assert_eq!(of("certificate"), ["robot", "robot", ""]);
 }

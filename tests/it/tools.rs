@@ -5,7 +5,7 @@ pub mod cosign;
 mod crane;
 mod helm;
 mod login;
-mod notation;
+pub mod notation;
 mod oras;
 mod regctl;
 mod saved;

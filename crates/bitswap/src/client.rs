@@ -208,7 +208,7 @@ impl Client {
         wanted.retain(|WantedBlock { cid, .. }| match self.unsolicited.remove(cid) {
             None => true,
             Some(block) => {
-                self.counters.received(block.data.len());
+                self.counters.received(None, block.data.len());
                 let _ = active.out.send(FetchedBlock { block, _memory: None });
                 false
             }

@@ -173,6 +173,11 @@ impl Server {
         self.counters.traffic()
     }
 
+    /// Returns how many blocks were sent to, and received from, each of these peers.
+    pub fn traffic_with(&self, peers: &[PeerId]) -> Vec<Traffic> {
+        self.counters.traffic_with(peers)
+    }
+
     /// Answers the wants that wait for these blocks. The store calls it for each block that it has from now on.
     pub fn arrived(&self, cids: &[Cid]) {
         let peers: Vec<_> = locked(&self.peers).values().cloned().collect();
@@ -343,13 +348,13 @@ impl Server {
         let size = data.len();
         locked(&self.recent).sent(&want.cid, peer.id, size);
         let unsolicited = self.unsolicited_after(peer, &want.cid, &data);
-        self.add_block(want.cid, data, message);
-        size + unsolicited.map_or(0, |(cid, data)| self.add_block(cid, data, message))
+        self.add_block(peer, want.cid, data, message);
+        size + unsolicited.map_or(0, |(cid, data)| self.add_block(peer, cid, data, message))
     }
 
-    fn add_block(&self, cid: Cid, data: Bytes, message: &mut Message) -> usize {
+    fn add_block(&self, peer: &ServedPeer, cid: Cid, data: Bytes, message: &mut Message) -> usize {
         let size = data.len();
-        self.counters.sent(size);
+        self.counters.sent(&peer.id, size);
         message.blocks.push(Payload { prefix: Prefix::of(&cid), data });
         size
     }

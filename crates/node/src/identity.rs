@@ -28,14 +28,23 @@ fn load_or_create_key(path: &Path) -> Result<Keypair, KeyFileCause> {
     }
 }
 
-/// Writes a temporary file and renames it, so that a crash leaves no partial key.
+/// Writes a temporary file and renames it, so that a crash leaves no partial key. A disk that is full keeps the previous file.
 pub fn write_secret(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let beside = path.with_extension("new");
-    let mut file =
-        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    let written = write_new(&beside, bytes).and_then(|()| fs::rename(&beside, path));
+    if written.is_err() {
+        // What fitted takes room.
+        let _ = fs::remove_file(&beside);
+        return written;
+    }
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    fs::File::open(dir.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(beside, path)
+    file.sync_all()
 }
 
 #[cfg(test)]

@@ -2,12 +2,14 @@
 //! swarm, which the admin replaces.
 //!
 //! Both are spread by the members themselves (`behaviour/membership.rs`) and kept in the node directory. A node accepts them of
-//! the admin only that its settings name, or whose key it has. Of two lists the one with the higher sequence number counts.
+//! the admin only that its settings name, or whose key it has, and for its own swarm only. Of two lists the newer one counts. A node
+//! that has none cannot know that the first one is old: an invitation tells which number it has at least.
 
 mod admin;
 mod file;
 mod list;
 mod protocol;
+mod received;
 mod rollover;
 mod signed;
 
@@ -24,7 +26,7 @@ use tokio::sync::watch;
 use crate::{AdminError, Options, SwarmKey, locked, peers::seconds};
 pub(crate) use file::FILE;
 use file::Saved;
-pub use file::succeeds;
+pub use file::{expect_list, succeeds};
 pub use list::AdmissionList;
 pub(crate) use protocol::{Behaviour, Event, Message, PROTOCOL, behaviour};
 use rollover::Rollover;
@@ -32,6 +34,9 @@ pub(crate) use signed::Refused;
 
 /// The longest wait before the clock is read again.
 const MAX_WAIT: Duration = Duration::from_secs(60 * 60);
+/// Between two tries to write the file; doubled after each.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const MAX_RETRY: Duration = Duration::from_secs(300);
 
 /// The members and the keys of a private swarm. Clones share them.
 #[derive(Clone)]
@@ -61,6 +66,8 @@ struct State {
     ends: u64,
     /// The sha256 of earlier keys.
     earlier: Vec<String>,
+    /// Sequence number below which no list is taken.
+    least: u64,
 }
 
 /// What an admin signed, and the signed bytes.
@@ -94,12 +101,14 @@ impl Members {
         let saved = file::load(&options.data_dir).map_err(AdminError::Load)?;
         members.restore(saved);
         members.update_ring();
+        members.renew_list();
         Ok(members)
     }
 
     /// Takes up what was saved, as far as it belongs to the admin and the key of the settings.
     fn restore(&self, saved: Saved) {
         let (mut state, now) = (self.state(), seconds());
+        state.least = saved.least;
         let Some(admin) = state.admin else {
             if !saved.list.is_empty() {
                 tracing::warn!(
@@ -108,13 +117,6 @@ impl Members {
             }
             return;
         };
-        match list::open(&saved.list, &admin) {
-            Ok(value) => state.list = Some(Known { value, bytes: saved.list }),
-            Err(_) if saved.list.is_empty() => {}
-            Err(why) => {
-                tracing::warn!("every key holder is admitted: the saved admission list is not used: {why}")
-            }
-        }
         let fingerprint = self.0.configured.fingerprint();
         let rollover = rollover::open(&saved.rollover, &admin).ok().filter(|rollover| {
             saved.earlier.contains(&fingerprint) || rollover.new.fingerprint() == fingerprint
@@ -124,6 +126,14 @@ impl Members {
             state.ends = saved.ends.min(now.saturating_add(value.overlap.as_secs()));
             state.rollover = Some(Known { value, bytes: saved.rollover });
             state.earlier = saved.earlier;
+        }
+        let opened = list::open_saved(&saved.list, &admin);
+        match opened.and_then(|list| state.check_swarm(list, &self.0.configured)) {
+            Ok(value) => state.list = Some(Known { value, bytes: saved.list }),
+            Err(_) if saved.list.is_empty() => {}
+            Err(why) => {
+                tracing::warn!("every key holder is admitted: the saved admission list is not used: {why}")
+            }
         }
     }
 
@@ -162,7 +172,8 @@ impl Members {
         let mut news = state.sequences();
         // Without a list it is unknown who is a member, and the new key is for members only.
         let Some(list) = &state.list else { return news };
-        if list.value.sequence > told.list_sequence {
+        // One of an older version is told by the admin once it has signed it again.
+        if list.value.version() > told.list_version() && !list.value.swarm.is_empty() {
             news.list.clone_from(&list.bytes);
         }
         if let Some(rollover) =
@@ -177,63 +188,6 @@ impl Members {
     /// Returns what this node has, without its content.
     pub(crate) fn sequences(&self) -> Message {
         self.state().sequences()
-    }
-
-    /// Takes what a peer sent, if the admin signed it and it is newer. Returns whether anything is, and why something was refused.
-    pub(crate) fn receive(&self, message: Message) -> (bool, Option<Refused>) {
-        let (mut changed, mut refused) = (false, None);
-        let mut take = |outcome: Result<bool, Refused>| match outcome {
-            Ok(is_new) => changed |= is_new,
-            Err(why) => refused = Some(why),
-        };
-        if !message.list.is_empty() {
-            take(self.receive_list(message.list));
-        }
-        if !message.key.is_empty() {
-            take(self.receive_rollover(message.key, Duration::from_secs(message.remaining)));
-        }
-        if changed {
-            self.changed();
-        }
-        (changed, refused)
-    }
-
-    fn receive_list(&self, bytes: Vec<u8>) -> Result<bool, Refused> {
-        let mut state = self.state();
-        let admin = state.admin.ok_or(Refused::NoAdmin)?;
-        let value = list::open(&bytes, &admin)?;
-        if !is_newer(value.sequence, state.sequences().list_sequence)? {
-            return Ok(false);
-        }
-        tracing::info!(
-            sequence = value.sequence,
-            members = value.members.len(),
-            "the admission list of the swarm changed"
-        );
-        state.list = Some(Known { value, bytes });
-        Ok(true)
-    }
-
-    fn receive_rollover(&self, bytes: Vec<u8>, remaining: Duration) -> Result<bool, Refused> {
-        let mut state = self.state();
-        let admin = state.admin.ok_or(Refused::NoAdmin)?;
-        let value = rollover::open(&bytes, &admin)?;
-        if !is_newer(value.sequence, state.sequences().key_sequence)? {
-            return Ok(false);
-        }
-        let newest = state.newest_key(&self.0.configured);
-        if newest != value.old && newest != value.new {
-            return Err(Refused::OtherKey);
-        }
-        // A node that has the new key already dials with it, whatever it is told: a member may send an old rollover again.
-        let most = if newest == value.new { value.overlap / 2 } else { value.overlap };
-        let remaining = remaining.min(most);
-        tracing::info!(
-            overlap_seconds = remaining.as_secs(),
-            "the swarm key is being replaced; both keys are accepted for a time"
-        );
-        state.begin(Known { value, bytes }, remaining);
-        Ok(true)
     }
 
     /// Tells the tasks of a change: the file is written, and the keys are those of the moment.
@@ -259,26 +213,39 @@ impl Members {
         state.rollover.as_ref().and(Some(state.ends)).filter(|ends| *ends > seconds())
     }
 
-    /// Changes the keys when it is time, and writes what changed, until the node stops.
+    /// Changes the keys when it is time, and writes what changed, until the node stops. What cannot be written counts, and is written
+    /// again.
     pub(crate) async fn run(self) {
         let mut changes = self.0.changes.subscribe();
+        let mut retry: Option<Duration> = None;
         loop {
             self.update_ring();
-            let wait = self.next_change().unwrap_or(MAX_WAIT).min(MAX_WAIT);
-            tokio::select! {
-                changed = changes.changed() => {
-                    if changed.is_err() {
-                        return;
-                    }
-                    let members = self.clone();
-                    let saved = tokio::task::spawn_blocking(move || members.save()).await;
-                    if let Err(error) = saved.map_err(std::io::Error::other).flatten() {
-                        tracing::warn!(%error, "cannot write the members of the swarm; will retry at the next change");
-                    }
-                }
-                () = tokio::time::sleep(wait) => {}
+            let wait = self.next_change().unwrap_or(MAX_WAIT).min(retry.unwrap_or(MAX_WAIT)).min(MAX_WAIT);
+            let is_due = tokio::select! {
+                changed = changes.changed() => match changed {
+                    Ok(()) => true,
+                    Err(_) => return,
+                },
+                () = tokio::time::sleep(wait) => retry.is_some(),
+            };
+            if is_due {
+                let next = retry.map_or(FIRST_RETRY, |last| (last * 2).min(MAX_RETRY));
+                retry = self.save_or_log(next).await.err().map(|_| next);
             }
         }
+    }
+
+    async fn save_or_log(&self, retry: Duration) -> std::io::Result<()> {
+        let members = self.clone();
+        let saved = tokio::task::spawn_blocking(move || members.save()).await;
+        let saved = saved.map_err(std::io::Error::other).flatten();
+        if let Err(error) = &saved {
+            tracing::warn!(
+                retry_seconds = retry.as_secs(),
+                "cannot write the members of the swarm, which count until the node stops: {error}"
+            );
+        }
+        saved
     }
 
     /// Returns the time to the next step of a rollover.
@@ -311,6 +278,7 @@ impl State {
     fn sequences(&self) -> Message {
         Message {
             list_sequence: self.list.as_ref().map_or(0, |list| list.value.sequence),
+            list_issued: self.list.as_ref().map_or(0, |list| list.value.issued),
             key_sequence: self.rollover.as_ref().map_or(0, |known| known.value.sequence),
             ..Message::default()
         }
@@ -326,6 +294,18 @@ impl State {
             rollover: self.rollover.as_ref().map(|known| known.bytes.clone()).unwrap_or_default(),
             ends: self.ends,
             earlier: self.earlier.clone(),
+            least: self.least,
+        }
+    }
+
+    /// Refuses a list of a swarm whose key this node neither has nor had.
+    fn check_swarm(&self, list: AdmissionList, configured: &SwarmKey) -> Result<AdmissionList, Refused> {
+        let rollover = self.rollover.iter().flat_map(|known| [&known.value.old, &known.value.new]);
+        let mut keys =
+            rollover.chain([configured]).map(SwarmKey::fingerprint).chain(self.earlier.iter().cloned());
+        match list.swarm.is_empty() || keys.any(|key| key == list.swarm) {
+            true => Ok(list),
+            false => Err(Refused::OtherSwarm),
         }
     }
 
@@ -339,14 +319,6 @@ impl State {
         self.ends = seconds().saturating_add(remaining.as_secs());
         self.rollover = Some(rollover);
     }
-}
-
-/// Returns whether a document is newer than the known one, whose number is 0 if there is none.
-fn is_newer(sequence: u64, known: u64) -> Result<bool, Refused> {
-    if sequence < known {
-        return Err(Refused::Older { sequence, known });
-    }
-    Ok(sequence > known)
 }
 
 #[cfg(test)]

@@ -231,6 +231,14 @@ impl Node {
         self.0.online.as_ref().map(|online| online.server.traffic()).unwrap_or_default()
     }
 
+    /// Returns the Bitswap traffic with each of these peers.
+    pub fn traffic_with(&self, peers: &[PeerId]) -> Vec<Traffic> {
+        match &self.0.online {
+            Some(online) => online.server.traffic_with(peers),
+            None => vec![Traffic::default(); peers.len()],
+        }
+    }
+
     /// Returns whether it is part of a swarm.
     pub fn is_online(&self) -> bool {
         self.0.online.is_some()

@@ -106,6 +106,10 @@ impl Digest {
         }))
     }
 
+    pub(crate) const fn from_sha256(hash: [u8; 32]) -> Self {
+        Self(Hash::Sha256(hash))
+    }
+
     /// Hashes `content` with SHA-256.
     pub fn sha256_of(content: &[u8]) -> Self {
         Self(Hash::Sha256(Sha256::digest(content).into()))

@@ -25,6 +25,7 @@ mod lenient;
 pub mod manifest;
 pub mod media_type;
 pub mod name;
+mod part_hasher;
 pub mod platform;
 pub mod range;
 pub mod reference;
@@ -35,6 +36,7 @@ pub use {
     manifest::{Index, Manifest},
     media_type::MediaType,
     name::Name,
+    part_hasher::PartHasher,
     platform::Platform,
     range::{ByteRanges, TooManyRanges, Unsatisfiable},
     reference::{Reference, Tag},

@@ -73,8 +73,7 @@ impl Grants {
     pub(crate) fn granted(&mut self, id: u32, bytes: u32) {
         let Some(grant) = self.streams.get_mut(&id) else { return };
         grant.credit = grant.credit.saturating_add(bytes);
-        if !grant.held.is_empty() && !grant.is_ready {
-            grant.is_ready = true;
+        if grant.becomes_ready() {
             self.ready.push_back(id);
         }
     }
@@ -100,6 +99,10 @@ impl Grants {
         let Some(grant) = self.streams.get_mut(&id) else { return Ok(()) };
         grant.held_bytes += frame.len() - HEADER_SIZE;
         grant.held.push_back(frame);
+        // yamux may have granted more while the frame was read: the stream would get no further update that makes it ready.
+        if grant.becomes_ready() {
+            self.ready.push_back(id);
+        }
         // Less than a piece may be left of yamux's own window.
         match grant.held_bytes > EARLY_WINDOW as usize + MAX_PIECE {
             true => Err(WindowExceeded),
@@ -121,9 +124,21 @@ impl Grants {
 }
 
 impl Grant {
-    fn next(&mut self) -> Option<Vec<u8>> {
+    /// The bytes of the first held frame, if yamux accepts it now.
+    fn admissible(&self) -> Option<u32> {
         let first = self.held.front().map(|frame| (frame.len() - HEADER_SIZE) as u32);
-        let Some(bytes) = first.filter(|bytes| *bytes <= self.credit) else {
+        first.filter(|bytes| *bytes <= self.credit)
+    }
+
+    /// Marks the stream as ready if yamux accepts a held frame of it; false if it was marked before.
+    fn becomes_ready(&mut self) -> bool {
+        let was_ready = self.is_ready;
+        self.is_ready |= self.admissible().is_some();
+        self.is_ready && !was_ready
+    }
+
+    fn next(&mut self) -> Option<Vec<u8>> {
+        let Some(bytes) = self.admissible() else {
             self.is_ready = false;
             return None;
         };
@@ -223,6 +238,18 @@ mod tests {
         assert!(!grants.holds(1) && grants.next_ready().is_none());
         grants.granted(1, 9);
         assert!(grants.admits(1, 9) && !grants.admits(1, 1));
+    }
+
+    #[test]
+    fn a_frame_held_while_yamux_grants_more_is_delivered() {
+        let mut grants = Grants::default();
+        grants.accepted(1, yamux::DEFAULT_CREDIT);
+        assert!(!grants.admits(1, 5), "its bytes are read to be held");
+        grants.granted(1, 100);
+        grants.hold(1, frame(5)).unwrap();
+        grants.hold(1, frame(6)).unwrap();
+        assert_eq!((grants.next_ready(), grants.next_ready()), (Some(frame(5)), Some(frame(6))));
+        assert!(grants.next_ready().is_none() && grants.admits(1, 89));
     }
 
     #[test]

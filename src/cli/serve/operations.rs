@@ -11,6 +11,8 @@ use crate::{
     cli::{Exit, settings::Settings},
     control::{Failure, Instance},
     http::{closing::Closing, metrics::HttpMetrics},
+    page::Page,
+    registry::PageRoutes,
 };
 
 /// Between two checks of the store and the swarm.
@@ -21,6 +23,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Shared by the parts of `serve`.
 pub struct Operations {
     admin: Admin,
+    page: Option<Page>,
     notifier: Notifier,
     closing: Closing,
     drain_delay: Duration,
@@ -33,8 +36,10 @@ pub struct Operations {
 impl Operations {
     /// Binds the address of probes and metrics, if there is one: they answer from now on.
     pub async fn start(settings: &Settings) -> Result<Self, Exit> {
-        let (admin, tasks, stop) = (Admin::default(), TaskTracker::new(), CancellationToken::new());
+        let page = settings.page().then(Page::default);
         let address = settings.admin_listen();
+        let shown = page.clone().filter(|_| address.is_some_and(|address| settings.admin_page(address)));
+        let (admin, tasks, stop) = (Admin::new(shown), TaskTracker::new(), CancellationToken::new());
         if let Some(address) = address {
             let listener = TcpListener::bind(address).await.map_err(|error| {
                 let message = format!("cannot listen on {address} for probes and metrics: {error}");
@@ -49,12 +54,19 @@ impl Operations {
         }
         let (notifier, closing) = (Notifier::from_environment(), Closing::default());
         let (drain_delay, is_serving) = (settings.drain_delay(), address.is_some());
-        Ok(Self { admin, notifier, closing, drain_delay, is_serving, tasks, stop })
+        Ok(Self { admin, page, notifier, closing, drain_delay, is_serving, tasks, stop })
     }
 
     /// Returns what counts the requests of the registry.
     pub fn http(&self) -> HttpMetrics {
         self.admin.http().clone()
+    }
+
+    /// Returns the routes of the page for the registry's listener, which shows this instance from now on.
+    pub fn page(&self, instance: &Instance) -> Option<PageRoutes> {
+        let page = self.page.as_ref()?;
+        page.open(instance);
+        Some(PageRoutes { files: Page::files(), data: page.data() })
     }
 
     /// Returns what tells clients of the registry to leave.

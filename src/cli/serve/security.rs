@@ -72,9 +72,7 @@ impl Security {
         if let Some(tls) = &self.tls {
             files.push(Box::new(tls.clone()));
         }
-        if self.events.are_wanted() {
-            files.push(Box::new(self.events.clone()));
-        }
+        files.extend(self.events.files());
         files
     }
 }

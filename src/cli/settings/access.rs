@@ -1,4 +1,4 @@
-//! Settings of who may do what: users, access rules, and what peers get of it.
+//! Settings of who may do what: users, access rules, signature policies, and what peers get of it.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::usage;
 use crate::{
     cli::Exit,
-    http::{AccessRules, PublicUrl, Users},
+    http::{AccessRules, PolicyFile, PublicUrl, Users},
     registry::{Access, Pull},
 };
 
@@ -31,6 +31,9 @@ pub struct AccessSettings {
     /// Give content of repositories that not everybody may pull to peers: `never`, or inside a `private-swarm` [default: never]
     #[arg(long, value_name = "never|private-swarm", env = "OCIPFS_SHARE_RESTRICTED")]
     share_restricted: Option<ShareRestricted>,
+    /// File of signature policies (TOML): keys of cosign and certificates of notation that must have signed the images of which repositories; unsigned images are stored, and served only to users who may sign them. Reloaded on SIGHUP and on change [default: none]
+    #[arg(long, value_name = "FILE", env = "OCIPFS_POLICY")]
+    policy: Option<PathBuf>,
 }
 
 /// Whether peers get what not everybody may pull.
@@ -53,6 +56,7 @@ impl AccessSettings {
             pull: self.pull.or(file.pull),
             access_rules: self.access_rules.or(file.access_rules),
             share_restricted: self.share_restricted.or(file.share_restricted),
+            policy: self.policy.or(file.policy),
         }
     }
 
@@ -80,6 +84,13 @@ impl AccessSettings {
         let rules = self.rules(users.clone())?;
         let access = Access::new(users, pull, self.public_url.clone()).with_rules(rules);
         Ok(if has_certificates { access.with_certificates() } else { access })
+    }
+
+    /// The signature policies, if there are some.
+    pub fn policies(&self) -> Result<Option<PolicyFile>, Exit> {
+        let hint = "a policy has repositories and keys: [keys.release], cosign = \"release.pub\", then [[policy]], repositories = [\"team/*\"], keys = [\"release\"]";
+        let read = |path: &PathBuf| PolicyFile::read(path).map_err(|error| usage(error, hint));
+        self.policy.as_ref().map(read).transpose()
     }
 
     /// The access rules, if there are some.

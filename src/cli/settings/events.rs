@@ -19,7 +19,7 @@ pub struct EventSettings {
     #[arg(long, value_name = "FILE|-", env = "OCIPFS_AUDIT_LOG")]
     audit_log: Option<PathBuf>,
     /// URLs to send pushes and deletions to, as CloudEvents [default: none]
-    #[arg(long, value_name = "URL", env = "OCIPFS_WEBHOOK", value_delimiter = ',', num_args = 1..)]
+    #[arg(long, value_name = "URL", env = "OCIPFS_WEBHOOK", hide_env_values = true, value_delimiter = ',', num_args = 1..)]
     #[serde(default, deserialize_with = "list::deserialize")]
     webhook: Option<Vec<WebhookUrl>>,
     /// File with a secret: the header X-Hub-Signature-256 of each webhook has the HMAC-SHA256 of the body; read again on SIGHUP [default: none]

@@ -60,6 +60,7 @@ impl Settings {
             listen,
             tls: self.tls.is_on(),
             access_rules: None,
+            policies: None,
             shares_restricted: false,
             naming: self.naming(SharePolicy::All),
         }
@@ -138,6 +139,7 @@ impl Settings {
             listen: String::new(),
             tls: self.tls.is_on(),
             access_rules: None,
+            policies: None,
             shares_restricted: private && self.access.shares_restricted(),
             naming: self.naming(share),
         })

@@ -101,8 +101,6 @@ impl Task {
     async fn begin(&mut self, root: Cid, node: DagNode, block: Bytes) -> Result<(), Error> {
         let place = Position::root(node.size());
         let found = vec![(Block { cid: root, data: block }, vec![place])];
-        let origin = self.content.store().run(move |store| store.origin(&root)).await?;
-        origin.into_iter().for_each(|origin| self.shared.file.set_origin(origin));
         self.absorb(found, Vec::new()).await
     }
 

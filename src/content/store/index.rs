@@ -21,7 +21,7 @@ use super::{database::Database, error::Error};
 use gc_root::images;
 pub use gc_root::{GcRoot, ImportedImage};
 pub use pins::{PinInfo, add_pin, pins};
-pub use retention::{RetentionClass, evict_root, for_each_root, is_unreferenced, repository_of};
+pub use retention::{RetentionClass, evict_root, for_each_root, held_by, is_unreferenced};
 pub use rows::RETAINED;
 use rows::{BLOBS, FORMER_NETWORK, GcRootRows, HEADERS, RELEASES, ROOTS, blobs_of, open, roots_of};
 pub use upgrade::from_format_2;

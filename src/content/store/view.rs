@@ -1,7 +1,8 @@
 //! Who sees what was pushed: content of a repository is for those who may pull from it, by whatever name they ask.
 //!
 //! What came from peers, what commands added and blocks of no file are for all. A pushed file is for those who see a
-//! repository that holds its root; one that no repository holds any more, for those who see everything.
+//! repository that holds its root; one that no repository holds any more, for those who see everything. Where content of a
+//! repository has to be signed, unsigned content is for those who may sign it.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -25,6 +26,19 @@ use super::{
 pub trait Viewer: Send + Sync {
     /// Whether it may pull from a repository.
     fn sees(&self, repository: &str) -> bool;
+    /// Whether it gets content of a repository that is not signed as it has to be.
+    fn sees_unsigned(&self, repository: &str) -> bool;
+}
+
+/// What tells whether content of repositories is signed as it has to be.
+pub trait SignatureCheck: Send + Sync {
+    /// Whether content of a repository has to be signed.
+    fn covers(&self, repository: &str) -> bool;
+    /// Whether content of any repository has to be signed.
+    fn covers_anything(&self) -> bool;
+    /// Whether what a repository has under this digest is signed, or is the signature of something. Called outside of
+    /// transactions.
+    fn passes(&self, store: &Store, repository: &str, digest: &Digest) -> Result<bool, Error>;
 }
 
 /// What all may read, peers too.
@@ -78,9 +92,23 @@ impl Store {
         let _ = self.0.readers.set(readers);
     }
 
+    /// Asks this check from now on what has to be signed. Set once.
+    pub fn set_signature_check(&self, check: Arc<dyn SignatureCheck>) {
+        let _ = self.0.signatures.set(check);
+    }
+
+    fn needs_signatures(&self, repository: &str) -> bool {
+        self.0.signatures.get().is_some_and(|check| check.covers(repository))
+    }
+
     /// Whether peers may be told of a repository.
     pub fn peers_see_repository(&self, repository: &str) -> bool {
         self.0.readers.get().is_none_or(|readers| readers.peers_see_all() || readers.all_see(repository))
+    }
+
+    /// Whether everything that comes into a repository is for all, by whatever name they ask.
+    pub fn is_for_all(&self, repository: &str) -> bool {
+        self.peers_see_repository(repository) && !self.needs_signatures(repository)
     }
 
     /// Whether any repository may be hidden from peers, or was when the tree was made.
@@ -99,28 +127,35 @@ impl Store {
 
     /// Whether peers may be told of a block, as far as repositories say.
     pub fn peers_see(&self, cid: &Cid) -> Result<bool, Error> {
-        match self.0.readers.get() {
-            Some(readers) if !readers.peers_see_all() => self.all_see_by(readers.as_ref(), cid),
-            _ => Ok(true),
+        match self.0.readers.get().is_some_and(|readers| readers.peers_see_all()) {
+            true => Ok(true),
+            false => self.all_see(cid),
         }
     }
 
     /// Whether all may read a block, peers or not.
     pub fn all_see(&self, cid: &Cid) -> Result<bool, Error> {
-        self.0.readers.get().map_or(Ok(true), |readers| self.all_see_by(readers.as_ref(), cid))
-    }
-
-    fn all_see_by(&self, readers: &dyn Readers, cid: &Cid) -> Result<bool, Error> {
-        if readers.hides_nothing() {
+        let readers = self.0.readers.get();
+        let is_checked = self.0.signatures.get().is_some_and(|check| check.covers_anything());
+        if !is_checked && readers.is_none_or(|readers| readers.hides_nothing()) {
             return Ok(true);
         }
-        self.is_seen(cid, !readers.peers_see_all(), &|repository| readers.all_see(repository))
+        let sight = Sight {
+            tree_is_open: self.tree_is_open(),
+            sees: &|repository| readers.is_none_or(|readers| readers.all_see(repository)),
+            sees_unsigned: &|repository| !self.needs_signatures(repository),
+        };
+        self.is_seen(cid, &sight)
     }
 
     /// Whether the viewer of this task may read a block, be it here or not.
     pub fn is_visible(&self, cid: &Cid) -> Result<bool, Error> {
         let Some(viewer) = View::current().0 else { return Ok(true) };
-        self.is_seen(cid, self.tree_is_open(), &|repository| viewer.sees(repository))
+        self.is_seen(cid, &self.sight_of(&|name| viewer.sees(name), &|name| viewer.sees_unsigned(name)))
+    }
+
+    fn sight_of<'a>(&self, sees: &'a dyn Fn(&str) -> bool, unsigned: &'a dyn Fn(&str) -> bool) -> Sight<'a> {
+        Sight { tree_is_open: self.tree_is_open(), sees, sees_unsigned: unsigned }
     }
 
     /// Whether the viewer of this task may read the stored file of a root; true where none is stored. A block of it that is
@@ -151,17 +186,31 @@ impl Store {
         find: impl Fn(&ReadTransaction) -> Result<Vec<u64>, Error>,
     ) -> Result<bool, Error> {
         let Some(viewer) = View::current().0 else { return Ok(true) };
-        let (tree_is_open, sees) = (self.tree_is_open(), |repository: &str| viewer.sees(repository));
-        self.0.database.read(|read| {
+        let (sees, unsigned) = (|name: &str| viewer.sees(name), |name: &str| viewer.sees_unsigned(name));
+        let sight = self.sight_of(&sees, &unsigned);
+        let found = self.0.database.read(|read| {
             let ids = find(read)?;
-            let mut search = Search { read, tree_is_open, sees: &sees, seen: HashSet::new() };
+            let mut search = Search::new(read, &sight);
             for id in &ids {
                 if row(read, FILES, *id, |_| ())?.is_none() || search.is_open(*id)? {
-                    return Ok(true);
+                    return Ok(Seen::Yes);
                 }
             }
-            Ok(ids.is_empty())
-        })
+            Ok(if ids.is_empty() { Seen::Yes } else { Seen::IfSigned(search.unsigned) })
+        });
+        self.settle(found?)
+    }
+
+    /// Asks whether any of what is seen only if it is signed is signed. Not within a transaction: the check reads, too.
+    fn settle(&self, seen: Seen) -> Result<bool, Error> {
+        let Seen::IfSigned(all) = seen else { return Ok(true) };
+        let Some(check) = self.0.signatures.get() else { return Ok(false) };
+        for (repository, digest) in all {
+            if check.passes(self, &repository, &digest)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Whether the published tree names only repositories that all may pull from.
@@ -169,33 +218,56 @@ impl Store {
         self.0.readers.get().is_none_or(|readers| !readers.peers_see_all())
     }
 
-    fn is_seen(&self, cid: &Cid, tree_is_open: bool, sees: &dyn Fn(&str) -> bool) -> Result<bool, Error> {
+    fn is_seen(&self, cid: &Cid, sight: &Sight<'_>) -> Result<bool, Error> {
         let key = BlockKey::of(cid);
         if self.0.pending.get(&key).is_some_and(|waiting| waiting.origin == Origin::Peers) {
             return Ok(true);
         }
-        self.0.database.read(|read| {
-            let Some(first) = row(read, BLOCKS, key.bytes(), |(owner, _)| owner)? else { return Ok(true) };
-            let mut search = Search { read, tree_is_open, sees, seen: HashSet::new() };
+        let seen = self.0.database.read(|read| {
+            let Some(first) = row(read, BLOCKS, key.bytes(), |(owner, _)| owner)? else {
+                return Ok(Seen::Yes);
+            };
+            let mut search = Search::new(read, sight);
             if search.is_open(first)? {
-                return Ok(true);
+                return Ok(Seen::Yes);
             }
             for other in read.open_table(SHARED)?.range((key.bytes(), 0)..=(key.bytes(), u64::MAX))? {
                 if search.is_open(other?.0.value().1)? {
-                    return Ok(true);
+                    return Ok(Seen::Yes);
                 }
             }
-            Ok(false)
-        })
+            Ok(Seen::IfSigned(search.unsigned))
+        });
+        self.settle(seen?)
     }
+}
+
+/// What a reader may see.
+struct Sight<'a> {
+    tree_is_open: bool,
+    sees: &'a dyn Fn(&str) -> bool,
+    sees_unsigned: &'a dyn Fn(&str) -> bool,
+}
+
+/// Result of a look at the owners of a block.
+enum Seen {
+    Yes,
+    /// Only if any of it is signed: repositories that would show it, and its digests there.
+    IfSigned(Vec<(String, Digest)>),
 }
 
 /// A look at the owners of one block.
 struct Search<'a> {
     read: &'a ReadTransaction,
-    tree_is_open: bool,
-    sees: &'a dyn Fn(&str) -> bool,
+    sight: &'a Sight<'a>,
     seen: HashSet<u64>,
+    unsigned: Vec<(String, Digest)>,
+}
+
+impl<'a> Search<'a> {
+    fn new(read: &'a ReadTransaction, sight: &'a Sight<'a>) -> Self {
+        Self { read, sight, seen: HashSet::new(), unsigned: Vec::new() }
+    }
 }
 
 impl Search<'_> {
@@ -203,7 +275,7 @@ impl Search<'_> {
     fn is_open(&mut self, owner: u64) -> Result<bool, Error> {
         match owner {
             NO_OWNER | FORMER_OWNER => return Ok(true),
-            TREE => return Ok(self.tree_is_open),
+            TREE => return Ok(self.sight.tree_is_open),
             id if !self.seen.insert(id) || is_removed(self.read, id)? => return Ok(false),
             id if noted(self.read, id)? == Some(Origin::Peers) => return Ok(true),
             _ => {}
@@ -212,16 +284,22 @@ impl Search<'_> {
         Ok(index::is_added(self.read, &root)? || self.is_held(&root)?)
     }
 
-    /// Whether a repository that the viewer sees holds a root.
-    fn is_held(&self, root: &Cid) -> Result<bool, Error> {
+    /// Whether a repository that the viewer sees holds a root, signed or not.
+    fn is_held(&mut self, root: &Cid) -> Result<bool, Error> {
         let retained = match self.read.open_multimap_table(index::RETAINED) {
             Err(TableError::TableDoesNotExist(_)) => return Ok(false),
             retained => retained?,
         };
         for key in retained.get(as_v1(root).to_bytes().as_slice())? {
-            if index::repository_of(key?.value()).is_some_and(|repository| (self.sees)(repository)) {
+            let key = key?;
+            let Some((repository, digest)) = index::held_by(key.value()) else { continue };
+            if !(self.sight.sees)(repository) {
+                continue;
+            }
+            if (self.sight.sees_unsigned)(repository) {
                 return Ok(true);
             }
+            self.unsigned.extend(digest.parse().ok().map(|digest| (repository.into(), digest)));
         }
         Ok(false)
     }

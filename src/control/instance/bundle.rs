@@ -71,7 +71,20 @@ impl Instance {
         let imported = imported.map_err(bundle_failure)?;
         meter.finish();
         self.take_records(&imported.records, &notes).await?;
-        Ok(self.imported_bundle(imported))
+        let withheld = self.withheld_images(&imported).await?;
+        Ok(ImportedBundle { withheld, ..self.imported_bundle(imported) })
+    }
+
+    /// The images that are not signed as the policies say: they are here, and not served to all.
+    async fn withheld_images(&self, imported: &Imported) -> Result<Vec<String>, Failure> {
+        let top =
+            |image: &BundledImage| Some((image.repository.clone(), image.manifests.first()?.digest.clone()));
+        let all: Vec<_> =
+            imported.images.iter().filter_map(|image| Some((image.reference(), top(image)?))).collect();
+        let (references, tops): (Vec<_>, Vec<_>) = all.into_iter().unzip();
+        let withheld = self.withheld(tops).await?.into_iter();
+        let told = references.into_iter().zip(withheld);
+        Ok(told.filter_map(|(image, why)| Some(format!("{image} is not served: {}", why?))).collect())
     }
 
     fn imported_bundle(&self, imported: Imported) -> ImportedBundle {
@@ -85,6 +98,7 @@ impl Instance {
             missing,
             conflicts: conflicts.collect(),
             problems,
+            withheld: Vec::new(),
         }
     }
 

@@ -1,4 +1,4 @@
-//! What peers get of repositories, by the access rules: the duty that is handed down to the store.
+//! What peers get of repositories, by the access rules and the signature policies: the duty that is handed down to the store.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,11 +7,32 @@ use tokio_util::sync::CancellationToken;
 use super::Instance;
 use crate::{
     content::{Readers, Store},
-    http::AccessRules,
+    http::{AccessRules, PolicyFile},
+    images::{repository::Repositories, signed::SignedRepositories},
     names::publish::Publisher,
+    signatures::PolicySource,
 };
 
-/// Between two looks at the file of rules.
+/// What says who may read what.
+#[derive(Clone, Default)]
+pub struct Readable {
+    /// The access rules.
+    pub rules: Option<AccessRules>,
+    /// The signature policies.
+    pub policies: Option<PolicyFile>,
+}
+
+impl Readable {
+    pub(super) fn is_set(&self) -> bool {
+        self.rules.is_some() || self.policies.is_some()
+    }
+
+    pub(super) fn policies(&self) -> PolicySource {
+        self.policies.as_ref().map(PolicyFile::source).unwrap_or_default()
+    }
+}
+
+/// Between two looks at the files.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Readers under the rules as they are now.
@@ -34,19 +55,28 @@ impl Readers for RuledReaders {
     }
 }
 
-/// Has a store ask the rules, before anything of it is served or announced.
-pub fn install(store: &Store, rules: Option<&AccessRules>, peers_see_all: bool) {
-    if let Some(rules) = rules {
+/// Has a store ask the rules and the policies, before anything of it is served or announced.
+pub fn install(store: &Store, repositories: &Repositories, readable: &Readable, peers_see_all: bool) {
+    if let Some(rules) = &readable.rules {
         store.set_readers(Arc::new(RuledReaders { rules: rules.clone(), peers_see_all }));
+    }
+    if let Some(policies) = &readable.policies {
+        let check = SignedRepositories::new(repositories.clone(), policies.source());
+        store.set_signature_check(Arc::new(check));
     }
 }
 
-/// Looks at the file of rules, and publishes by those that changed, until `stop`.
-pub async fn watch(rules: AccessRules, publisher: Publisher, stop: CancellationToken) {
-    let mut changed = rules.changed();
+/// Looks at the files, and publishes by rules that changed, until `stop`.
+pub async fn watch(readable: Readable, publisher: Publisher, stop: CancellationToken) {
+    let Readable { rules, policies } = readable;
+    let mut changed = rules.as_ref().map(AccessRules::changed);
     let work = async {
         loop {
             tokio::time::sleep(REFRESH_INTERVAL).await;
+            if let Some(policies) = &policies {
+                policies.refresh().await;
+            }
+            let (Some(rules), Some(changed)) = (&rules, &mut changed) else { continue };
             rules.refresh().await;
             if changed.has_changed().unwrap_or(false) {
                 changed.mark_unchanged();
@@ -63,6 +93,6 @@ pub async fn watch(rules: AccessRules, publisher: Publisher, stop: CancellationT
 impl Instance {
     /// Returns the access rules, if there are some.
     pub fn access_rules(&self) -> Option<&AccessRules> {
-        self.0.access_rules.as_ref()
+        self.0.readable.rules.as_ref()
     }
 }

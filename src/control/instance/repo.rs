@@ -29,6 +29,19 @@ impl Instance {
         })
     }
 
+    /// Returns these repositories in numbers; none for what was not pushed here.
+    pub(crate) async fn repositories_in_numbers(
+        &self,
+        names: Vec<Name>,
+    ) -> Result<Vec<Option<RepoInfo>>, Failure> {
+        self.on_repositories(move |all| {
+            let one =
+                |name: &Name| Ok(if all.has(name)? { Some(info(name, all.summary(name)?)) } else { None });
+            names.iter().map(one).collect()
+        })
+        .await
+    }
+
     async fn on_repositories<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Repositories) -> Result<T, StoreError> + Send + 'static,
@@ -42,7 +55,13 @@ impl Instance {
         let name = parse_name(name)?;
         let of = name.clone();
         let contents = self.on_repositories(move |all| all.has(&of)?.then(|| inspect(all, &of)).transpose());
-        contents.await?.ok_or_else(|| unknown(&name))
+        let mut contents = contents.await?.ok_or_else(|| unknown(&name))?;
+        let digest = |manifest: &RepoManifest| Some((name.clone(), manifest.digest.parse().ok()?));
+        let withheld = self.withheld(contents.manifest_list.iter().filter_map(digest).collect()).await?;
+        for (manifest, why) in contents.manifest_list.iter_mut().zip(withheld) {
+            manifest.withheld = why;
+        }
+        Ok(contents)
     }
 
     async fn repo_rm(&self, what: &str) -> Result<RepoCollected, Failure> {
@@ -150,6 +169,7 @@ fn inspect(all: &Repositories, name: &Name) -> Result<RepoContents, StoreError> 
             size: pushed.blob.size,
             pushed: pushed.at,
             subject: pushed.subject.map(|subject| subject.to_string()),
+            withheld: None,
         })
     };
     Ok(RepoContents {

@@ -57,7 +57,8 @@ impl Instance {
         };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         let (admin, expires) = (self.content().node().swarm_admin(), now.as_secs().saturating_add(seconds));
-        let invitation = Invitation { key, addresses, follow, admin, expires };
+        let list = self.content().node().admission_list().ok().flatten().map(|list| list.sequence);
+        let invitation = Invitation { key, addresses, follow, admin, list, expires };
         Ok(Reply::Invited(Invited {
             invitation: invitation.encode(),
             addresses: invitation.addresses.iter().map(ToString::to_string).collect(),

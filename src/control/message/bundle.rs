@@ -114,4 +114,7 @@ pub struct ImportedBundle {
     pub conflicts: Vec<String>,
     /// What is wrong with the files.
     pub problems: Vec<String>,
+    /// Images that are served only to users who may sign them, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub withheld: Vec<String>,
 }

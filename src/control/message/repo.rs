@@ -97,6 +97,9 @@ pub struct RepoManifest {
     pub subject: Option<String>,
     /// Since when it ages because no tag points at it.
     pub untagged_since: Option<u64>,
+    /// Why it is served only to users who may sign it, with `--policy`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withheld: Option<String>,
 }
 
 /// The removed content, or in a dry run the content that would be removed.

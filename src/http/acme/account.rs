@@ -51,8 +51,10 @@ impl Acme {
         let new =
             NewAccount { contact: &contacts, terms_of_service_agreed: true, only_return_existing: false };
         let (account, credentials) = builder().create(&new, directory.clone(), None).await?;
-        files::write_account(dir, directory, &credentials)?;
         tracing::info!(directory, "made an ACME account");
+        // Used from memory if it cannot be written: the server limits the accounts that it makes.
+        let (path, bytes) = files::account(dir, directory, &credentials)?;
+        self.kept.write(path, bytes).await;
         Ok(account)
     }
 }

@@ -46,15 +46,20 @@ pub fn read_account(dir: &Path, directory: &str) -> Result<Option<Value>, Error>
     Ok((known.directory == directory).then_some(known.credentials))
 }
 
-/// Keeps an account.
-pub fn write_account(dir: &Path, directory: &str, credentials: &impl Serialize) -> Result<(), Error> {
+/// The file of an account, and what it holds.
+pub fn account(
+    dir: &Path,
+    directory: &str,
+    credentials: &impl Serialize,
+) -> Result<(PathBuf, Vec<u8>), Error> {
     let path = account_path(dir);
     let bytes = serde_json::to_vec_pretty(&Known { directory: directory.into(), credentials });
-    write(&path, &bytes.map_err(|why| refused(&path, why))?)
+    let bytes = bytes.map_err(|why| refused(&path, why))?;
+    Ok((path, bytes))
 }
 
 /// One file holds the key and the chain, so that both change at once.
-fn certificate_path(dir: &Path, domain: &Domain) -> PathBuf {
+pub fn certificate_path(dir: &Path, domain: &Domain) -> PathBuf {
     dir.join(format!("{domain}.pem"))
 }
 
@@ -62,26 +67,24 @@ fn certificate_path(dir: &Path, domain: &Domain) -> PathBuf {
 pub fn read(dir: &Path, domain: &Domain) -> Result<Option<Certificate>, Error> {
     let path = certificate_path(dir, domain);
     match fs::read(&path) {
-        Ok(pem) => Ok(Some(parse(&path, &pem)?)),
+        Ok(pem) => {
+            let certificate = parse(&path, &pem)?;
+            certificate.check(&path.display().to_string())?;
+            Ok(Some(certificate))
+        }
         Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(why) => Err(refused(&path, why)),
     }
 }
 
-/// Keeps the certificate of a name, and returns it.
-pub fn write_certificate(dir: &Path, domain: &Domain, pem: &str) -> Result<Certificate, Error> {
-    let path = certificate_path(dir, domain);
-    let certificate = parse(&path, pem.as_bytes())?;
-    write(&path, pem.as_bytes())?;
-    Ok(certificate)
-}
-
-fn parse(path: &Path, pem: &[u8]) -> Result<Certificate, Error> {
+/// Reads a certificate with its key; the path is for errors.
+pub fn parse(path: &Path, pem: &[u8]) -> Result<Certificate, Error> {
     let shown = path.display().to_string();
     Ok(Certificate::parse((pem, &shown), (pem, &shown))?)
 }
 
-fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+/// Writes a file that only its owner can read: it is the new one or the old one, also after a crash.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     ocipfs_node::write_secret(path, bytes).map_err(|why| refused(path, why))
 }
 
@@ -97,7 +100,8 @@ mod tests {
         let dir = dir.path().join("acme");
         make_dir(&dir).unwrap();
         assert!(read_account(&dir, "https://one").unwrap().is_none());
-        write_account(&dir, "https://one", &serde_json::json!({ "id": 1 })).unwrap();
+        let (path, bytes) = account(&dir, "https://one", &serde_json::json!({ "id": 1 })).unwrap();
+        write(&path, &bytes).unwrap();
         assert_eq!(read_account(&dir, "https://one").unwrap().unwrap()["id"], 1);
         assert!(read_account(&dir, "https://two").unwrap().is_none());
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;

@@ -37,7 +37,15 @@ impl Acme {
         drop(answers);
         let key = order.finalize().await?;
         let chain = order.poll_certificate(&retries).await?;
-        let certificate = files::write_certificate(&self.options.dir, domain, &format!("{key}{chain}"))?;
-        Ok(self.tls.set_issued(domain.as_str(), certificate)?)
+        self.issued(domain, format!("{key}{chain}")).await
+    }
+
+    /// Serves an issued certificate, and keeps it. It is served even if it cannot be written.
+    pub(super) async fn issued(&self, domain: &Domain, pem: String) -> Result<(), Error> {
+        let path = files::certificate_path(&self.options.dir, domain);
+        let certificate = files::parse(&path, pem.as_bytes())?;
+        self.tls.set_issued(domain.as_str(), certificate)?;
+        self.kept.write(path, pem.into_bytes()).await;
+        Ok(())
     }
 }

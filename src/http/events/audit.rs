@@ -1,18 +1,32 @@
 //! The audit log: one JSON object per line, in a file or on the standard output.
+//!
+//! One thread writes. A request queues its line and waits until it is written, but not for a disk that is slow or full: then the
+//! line waits in the queue, and is written later. Where the queue is full too, and at the end of the process, lines that cannot be
+//! written go to the log of the process: none is lost without a trace.
 
-use std::{
-    fs::File,
-    io::{self, Write, stdout},
-    os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::{io, path::Path, sync::Arc, time::Duration};
+
+use futures::future::BoxFuture;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
 };
 
 use super::Event;
-use crate::http::lock::locked;
+use crate::http::reloaded::Reload;
+use writer::{Message, Shared, Target, Writer};
 
-/// Stands for the standard output.
-const STDOUT: &str = "-";
+/// Lines that wait for a slow disk: some megabytes.
+const QUEUE: usize = 10_000;
+/// How long a request waits for its line, and for a place in the queue.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the last lines may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why there is no audit log.
 #[derive(Debug, thiserror::Error)]
@@ -31,91 +45,79 @@ impl AuditError {
 
 /// An audit log. Clones share it.
 #[derive(Clone)]
-pub struct Audit(Arc<AuditInner>);
-
-struct AuditInner {
-    path: PathBuf,
-    /// None for the standard output.
-    file: Mutex<Option<AuditFile>>,
-}
-
-struct AuditFile {
-    file: File,
-    /// Whether the last line could not be written: that is logged once.
-    is_failing: bool,
+pub struct Audit {
+    queue: mpsc::Sender<Message>,
+    shared: Arc<Shared>,
 }
 
 impl Audit {
-    /// Opens a file to append to, which only its owner can read if it is new.
+    /// Opens a file to append to, which only its owner can read if it is new, and starts the thread that writes.
     pub fn open(path: &Path) -> Result<Self, AuditError> {
-        let file = match path == Path::new(STDOUT) {
-            true => None,
-            false => Some(open(path).map_err(|why| AuditError::new(path, why))?),
-        };
-        Ok(Self(Arc::new(AuditInner { path: path.into(), file: Mutex::new(file) })))
+        Self::with_queue(path, QUEUE)
+    }
+
+    fn with_queue(path: &Path, length: usize) -> Result<Self, AuditError> {
+        let failed = |why| AuditError::new(path, why);
+        let target = Target::open(path).map_err(failed)?;
+        let (queue, messages) = mpsc::channel(length);
+        let shared = Arc::<Shared>::default();
+        let writer = Writer::new(path.into(), target, shared.clone());
+        let thread = std::thread::Builder::new().name("audit".into());
+        thread.spawn(move || writer.run(messages)).map_err(failed)?;
+        Ok(Self { queue, shared })
+    }
+
+    /// Appends a line. It is written even if the caller does not wait.
+    pub async fn write(&self, event: &Event) {
+        let Ok(mut line) = serde_json::to_vec(event) else { return };
+        line.push(b'\n');
+        let (queue, shared) = (self.queue.clone(), self.shared.clone());
+        let _ = tokio::spawn(async move { write(&queue, &shared, line).await }).await;
     }
 
     /// Opens the file again: what rotates logs has renamed it.
-    pub fn reopen(&self) {
-        let mut file = locked(&self.0.file);
-        if file.is_none() {
-            return;
-        }
-        match open(&self.0.path) {
-            Ok(opened) => *file = Some(opened),
-            Err(why) => tracing::error!("{}; the previous file stays", AuditError::new(&self.0.path, why)),
-        }
+    pub async fn reopen(&self) {
+        self.shared.reopen();
+        let (done, is_done) = oneshot::channel();
+        let reopening = async {
+            let _ = self.queue.send(Message::Wake(done)).await;
+            let _ = is_done.await;
+        };
+        let _ = timeout(WRITE_TIMEOUT, reopening).await;
     }
 
-    /// Appends a line, by one call, so that lines of several processes do not mix.
-    pub fn write(&self, event: &Event) {
-        let Ok(mut line) = serde_json::to_vec(event) else { return };
-        line.push(b'\n');
-        let mut file = locked(&self.0.file);
-        let Some(AuditFile { file, is_failing }) = &mut *file else {
-            let _ = stdout().lock().write_all(&line);
-            return;
+    /// Writes the lines that wait, at the end of the process. Those that the file does not take go to the log of the process.
+    pub async fn close(&self) {
+        self.shared.close();
+        let (done, is_done) = oneshot::channel();
+        let closing = async {
+            let _ = self.queue.send(Message::Wake(done)).await;
+            let _ = is_done.await;
         };
-        let written = file.write_all(&line);
-        if let Err(why) = &written
-            && !*is_failing
-        {
-            tracing::error!("cannot write the audit log {}: {why}", self.0.path.display());
+        if timeout(CLOSE_TIMEOUT, closing).await.is_err() {
+            let lines = self.queue.max_capacity() - self.queue.capacity();
+            tracing::error!(lines, "the audit log did not take its last lines in time; they are lost");
         }
-        *is_failing = written.is_err();
     }
 }
 
-fn open(path: &Path) -> io::Result<AuditFile> {
-    let file = File::options().create(true).append(true).mode(0o600).open(path)?;
-    Ok(AuditFile { file, is_failing: false })
+impl Reload for Audit {
+    fn reload(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.reopen())
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::http::events::Action;
-
-    #[test]
-    fn the_audit_log_is_appended_to_and_opened_again_after_it_was_renamed() {
-        let dir = tempfile::tempdir().unwrap();
-        let [path, rotated] = ["audit", "audit.1"].map(|name| dir.path().join(name));
-        let event = |user: &str| Event { user: Some(user.into()), ..Event::now(Action::LoginFailed) };
-        Audit::open(&path).unwrap().write(&event("first"));
-        let audit = Audit::open(&path).unwrap();
-        audit.write(&event("a\nb"));
-        std::fs::rename(&path, &rotated).unwrap();
-        audit.write(&event("third"));
-        audit.reopen();
-        audit.write(&event("fourth"));
-        let users = |path: &Path| -> Vec<String> {
-            let text = std::fs::read_to_string(path).unwrap();
-            let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
-            lines.map(|line| format!("{} {}", line["action"], line["user"])).collect()
-        };
-        let line = |user: &str| format!("\"login-failed\" {user:?}");
-        assert_eq!(users(&rotated), [line("first"), line("a\nb"), line("third")]);
-        assert_eq!(users(&path), [line("fourth")]);
-        assert!(Audit::open(dir.path()).is_err_and(|error| error.to_string().contains("cannot write")));
+async fn write(queue: &mpsc::Sender<Message>, shared: &Shared, line: Vec<u8>) {
+    let place = match queue.try_reserve() {
+        Ok(place) => Some(place),
+        // It does not become better soon.
+        Err(_) if shared.is_failing() => None,
+        Err(_) => timeout(WRITE_TIMEOUT, queue.reserve()).await.ok().and_then(Result::ok),
+    };
+    let Some(place) = place else { return writer::log(&line) };
+    let (written, is_written) = oneshot::channel();
+    place.send(Message::Line { line, written });
+    if !shared.is_failing() {
+        let _ = timeout(WRITE_TIMEOUT, is_written).await;
     }
 }

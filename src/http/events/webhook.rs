@@ -2,12 +2,13 @@
 //!
 //! Each URL has a queue and a task. A push never waits for them: where a queue is full, the event is dropped, and that is logged.
 
+mod secret;
+
 use std::{
-    fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     str::FromStr,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -15,14 +16,14 @@ use std::{
 
 use bytes::Bytes;
 use reqwest::{StatusCode, header};
-use ring::hmac;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 use super::{Action, Event};
-use crate::{http::lock::locked, http_client};
+use crate::{http::reloaded::Reload, http_client};
+use secret::Signer;
 
 /// Events that wait for one URL.
 const QUEUE: usize = 1_000;
@@ -37,8 +38,6 @@ const DEADLINE: Duration = Duration::from_secs(3600);
 const CLOUD_EVENT: &str = "application/cloudevents+json; charset=utf-8";
 /// The header with the HMAC-SHA256 of the body, in the form that receivers of other webhooks know.
 const SIGNATURE: &str = "x-hub-signature-256";
-/// A longer file is not a secret.
-const MAX_SECRET_BYTES: usize = 4096;
 
 /// Where events are sent.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -51,7 +50,10 @@ impl FromStr for WebhookUrl {
     fn from_str(text: &str) -> Result<Self, String> {
         let url = text.parse::<reqwest::Url>().ok().filter(http_client::is_http);
         let url = url.ok_or_else(|| {
-            format!("invalid webhook {text:?}: expected a URL such as https://hooks.example/ocipfs")
+            let scheme = text.split_once("://").map(|(scheme, _)| scheme);
+            // The rest of it may have a secret.
+            let told = scheme.map(|scheme| format!(" {:?}", format!("{scheme}://..."))).unwrap_or_default();
+            format!("invalid webhook{told}: expected a URL such as https://hooks.example/ocipfs")
         });
         url.map(Self)
     }
@@ -77,7 +79,7 @@ pub enum WebhookError {
         why: std::io::Error,
     },
     /// The file is empty, or too long.
-    #[error("{path} is not a secret: it has {length} bytes, expected 1 to {MAX_SECRET_BYTES}")]
+    #[error("{path} is not a secret: it has {length} bytes, expected 1 to {}", secret::MAX_BYTES)]
     Length {
         /// The file.
         path: String,
@@ -100,7 +102,7 @@ pub struct WebhookOptions {
 #[derive(Clone)]
 pub struct Webhooks {
     queues: Vec<Arc<Queue>>,
-    secret: Arc<Secret>,
+    signer: Signer,
     /// URL of the registry, which events name as their source.
     source: String,
 }
@@ -116,12 +118,6 @@ struct Queued {
     id: String,
     body: Bytes,
     queued: Instant,
-}
-
-#[derive(Default)]
-struct Secret {
-    path: Option<PathBuf>,
-    key: Mutex<Option<hmac::Key>>,
 }
 
 #[derive(Serialize)]
@@ -145,7 +141,7 @@ impl Webhooks {
         tasks: &TaskTracker,
         stop: &CancellationToken,
     ) -> Result<Self, WebhookError> {
-        let secret = Arc::new(Secret::read(options.secret)?);
+        let signer = Signer::read(options.secret.as_deref())?;
         let client = http_client::builder().redirect(reqwest::redirect::Policy::none());
         let client = client.timeout(ANSWER_TIMEOUT).build()?;
         let mut queues = Vec::new();
@@ -153,10 +149,10 @@ impl Webhooks {
             let (sender, events) = mpsc::channel(QUEUE);
             let shown = shown(&url);
             queues.push(Arc::new(Queue { url: shown.clone(), sender, is_full: AtomicBool::new(false) }));
-            let (client, secret, stop) = (client.clone(), secret.clone(), stop.clone());
-            tasks.spawn(Delivery { client, url, shown, secret, stop }.run(events));
+            let (client, signer, stop) = (client.clone(), signer.clone(), stop.clone());
+            tasks.spawn(Delivery { client, url, shown, signer, stop }.run(events));
         }
-        Ok(Self { queues, secret, source })
+        Ok(Self { queues, signer, source })
     }
 
     /// Queues an event that receivers are told of: pushes and deletions.
@@ -186,9 +182,9 @@ impl Webhooks {
         serde_json::to_vec(&event).map(Bytes::from)
     }
 
-    /// Reads the secret again.
-    pub fn reload(&self) {
-        self.secret.reload();
+    /// Returns the file of the secret, to be read again on SIGHUP.
+    pub fn file(&self) -> Option<Box<dyn Reload>> {
+        self.signer.file()
     }
 }
 
@@ -204,43 +200,9 @@ impl Queue {
     }
 }
 
-impl Secret {
-    fn read(path: Option<PathBuf>) -> Result<Self, WebhookError> {
-        let key = path.as_deref().map(read_key).transpose()?;
-        Ok(Self { path, key: Mutex::new(key) })
-    }
-
-    fn reload(&self) {
-        let Some(path) = &self.path else { return };
-        match read_key(path) {
-            Ok(key) => *locked(&self.key) = Some(key),
-            Err(error) => tracing::warn!("{error}; the previous secret stays"),
-        }
-    }
-
-    /// The value of the header for a body.
-    fn sign(&self, body: &[u8]) -> Option<String> {
-        let key = locked(&self.key);
-        let tag = hmac::sign(key.as_ref()?, body);
-        let hex: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        Some(format!("sha256={hex}"))
-    }
-}
-
-fn read_key(path: &Path) -> Result<hmac::Key, WebhookError> {
-    let shown = || path.display().to_string();
-    let bytes = fs::read(path).map_err(|why| WebhookError::Secret { path: shown(), why })?;
-    let secret = bytes.trim_ascii_end();
-    match secret.len() {
-        1..=MAX_SECRET_BYTES => Ok(hmac::Key::new(hmac::HMAC_SHA256, secret)),
-        length => Err(WebhookError::Length { path: shown(), length }),
-    }
-}
-
-/// A URL as logs show it: without a password or a token in its query.
+/// A URL as logs show it: its origin. Receivers such as chats have their secret in the path.
 fn shown(url: &reqwest::Url) -> String {
-    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
-    format!("{}://{}{port}{}", url.scheme(), url.host_str().unwrap_or_default(), url.path())
+    url.origin().ascii_serialization()
 }
 
 /// The task of one URL.
@@ -248,7 +210,7 @@ struct Delivery {
     client: reqwest::Client,
     url: reqwest::Url,
     shown: String,
-    secret: Arc<Secret>,
+    signer: Signer,
     stop: CancellationToken,
 }
 
@@ -284,7 +246,7 @@ impl Delivery {
 
     async fn send(&self, event: &Queued) -> reqwest::Result<StatusCode> {
         let request = self.client.post(self.url.clone()).header(header::CONTENT_TYPE, CLOUD_EVENT);
-        let request = match self.secret.sign(&event.body) {
+        let request = match self.signer.sign(&event.body).await {
             Some(signature) => request.header(SIGNATURE, signature),
             None => request,
         };

@@ -35,7 +35,7 @@ impl fmt::Debug for Certificate {
 }
 
 impl Certificate {
-    /// Reads a certificate and its key, which are PEM; the paths are for errors.
+    /// Reads a certificate and its key, which are PEM, whether it has expired or not; the paths are for errors.
     pub fn parse(
         (certificate, certificate_path): (&[u8], &str),
         (key, key_path): (&[u8], &str),
@@ -60,10 +60,6 @@ impl Certificate {
         let own = key.end_entity_cert().map_err(|why| invalid(path, why))?;
         let (_, own) = x509_parser::parse_x509_certificate(own).map_err(|why| invalid(path, why))?;
         let (begin, end) = validity(&own);
-        if end <= SystemTime::now() {
-            let when = humantime::format_rfc3339_seconds(end).to_string();
-            return Err(Error::Expired { path: path.into(), when });
-        }
         let (mut names, mut addresses) = (Vec::new(), Vec::new());
         for name in alternative_names(&own) {
             match name {
@@ -74,6 +70,15 @@ impl Certificate {
         }
         drop(own);
         Ok(Self { key: Arc::new(key), names, addresses, begin, end })
+    }
+
+    /// Refuses a certificate that has expired; the path is for the error.
+    pub fn check(&self, path: &str) -> Result<(), Error> {
+        if self.end > SystemTime::now() {
+            return Ok(());
+        }
+        let when = humantime::format_rfc3339_seconds(self.end).to_string();
+        Err(Error::Expired { path: path.into(), when })
     }
 
     /// The first name that is one host.
@@ -119,7 +124,8 @@ pub fn chain(pem: &[u8], path: &str) -> Result<Vec<CertificateDer<'static>>, Err
     }
 }
 
-fn validity(certificate: &X509Certificate) -> (SystemTime, SystemTime) {
+/// The begin and the end of the time in which a certificate is valid.
+pub fn validity(certificate: &X509Certificate) -> (SystemTime, SystemTime) {
     let time = |seconds: i64| UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
     let validity = certificate.validity();
     (time(validity.not_before.timestamp()), time(validity.not_after.timestamp()))
@@ -138,7 +144,8 @@ fn ip(bytes: &[u8]) -> Option<IpAddr> {
     v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
 }
 
-/// Chooses among certificates: by name, then one for `*`, then the first; of several, one whose key the client can verify.
+/// Chooses among certificates: by name, then one for `*`, then the first; of several, one that has not expired, and whose key the
+/// client can verify.
 #[derive(Debug)]
 pub struct Certificates(Vec<Certificate>);
 
@@ -148,15 +155,20 @@ impl Certificates {
     }
 }
 
+/// The certificate of a name.
+fn named<'a>(all: &[&'a Certificate], name: &str) -> Option<&'a Certificate> {
+    let exact = all.iter().find(|of| of.is_for(name));
+    exact.or_else(|| all.iter().find(|of| of.is_wildcard_for(name))).copied()
+}
+
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let is_verified = |of: &&Certificate| of.key.key.choose_scheme(hello.signature_schemes()).is_some();
-        let named = |name: &str| {
-            let exact = self.0.iter().filter(is_verified).find(|of| of.is_for(name));
-            exact.or_else(|| self.0.iter().filter(is_verified).find(|of| of.is_wildcard_for(name)))
-        };
-        let found = hello.server_name().and_then(named);
-        let found = found.or_else(|| self.0.iter().find(is_verified)).or(self.0.first());
-        found.map(|found| found.key.clone())
+        let (schemes, now) = (hello.signature_schemes(), SystemTime::now());
+        let verified = self.0.iter().filter(|of| of.key.key.choose_scheme(schemes).is_some());
+        let (current, expired): (Vec<_>, Vec<_>) = verified.partition(|of| of.end > now);
+        let name = hello.server_name();
+        let found = name.and_then(|name| named(&current, name).or_else(|| named(&expired, name)));
+        let found = found.or(current.first().copied()).or(expired.first().copied());
+        found.or(self.0.first()).map(|found| found.key.clone())
     }
 }

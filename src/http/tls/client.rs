@@ -5,22 +5,33 @@ use std::sync::Arc;
 use rustls::pki_types::CertificateDer;
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName};
 
-use super::certificate::alternative_names;
+use super::{
+    certificate::{alternative_names, validity},
+    login::Login,
+};
 
 /// A longer name is not one of a user.
 const MAX_NAME_BYTES: usize = 255;
 
 /// An extension of requests that come over TLS.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Secure {
     user: Option<Arc<str>>,
+    login: Option<Arc<Login>>,
 }
 
 impl Secure {
-    /// A connection with the certificate of its client, which has been verified.
-    pub fn new(certificate: Option<&CertificateDer<'_>>) -> Self {
-        let user = certificate.and_then(|certificate| user(certificate));
-        Self { user: user.map(Into::into) }
+    /// A connection with the certificate of its client and its chain, which has been verified by the authorities of `generation`.
+    pub fn new(chain: &[CertificateDer<'_>], generation: u64) -> Self {
+        let Some(own) = chain.first() else { return Self::default() };
+        let Ok((_, parsed)) = x509_parser::parse_x509_certificate(own) else { return Self::default() };
+        let login = Login::new(chain, validity(&parsed).1, generation);
+        Self { user: user(&parsed).map(Into::into), login: Some(Arc::new(login)) }
+    }
+
+    /// The certificate of the client, if it showed one.
+    pub(super) fn login(&self) -> Option<&Login> {
+        self.login.as_deref()
     }
 
     /// The user whom the client's certificate names.
@@ -30,8 +41,7 @@ impl Secure {
 }
 
 /// Returns the common name of the subject; without one its first e-mail address, then its first DNS name.
-fn user(certificate: &[u8]) -> Option<String> {
-    let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+fn user(certificate: &X509Certificate<'_>) -> Option<String> {
     let common = certificate.subject().iter_common_name().find_map(|name| name.as_str().ok());
     let email = |name: &GeneralName<'_>| match name {
         GeneralName::RFC822Name(name) => Some((*name).to_owned()),
@@ -41,12 +51,9 @@ fn user(certificate: &[u8]) -> Option<String> {
         GeneralName::DNSName(name) => Some((*name).to_owned()),
         _ => None,
     };
-    let of = |certificate: &X509Certificate<'_>| {
-        let common = common.map(str::to_owned);
-        let common = common.or_else(|| alternative_names(certificate).find_map(email));
-        common.or_else(|| alternative_names(certificate).find_map(domain))
-    };
-    of(&certificate).filter(|name| is_name(name))
+    let named = common.map(str::to_owned).or_else(|| alternative_names(certificate).find_map(email));
+    let named = named.or_else(|| alternative_names(certificate).find_map(domain));
+    named.filter(|name| is_name(name))
 }
 
 /// A name goes into logs, and a user of the file of passwords has no colon.
@@ -73,7 +80,7 @@ mod tests {
         ];
         parameters.subject_alt_names = names.into_iter().flatten().collect();
         let made = parameters.self_signed(&KeyPair::generate().unwrap()).unwrap();
-        Secure::new(Some(made.der()))
+        Secure::new(&[made.der().clone()], 0)
     }
 
     #[test]
@@ -91,6 +98,6 @@ mod tests {
         ] {
             assert_eq!(secure.user(), user);
         }
-        assert_eq!(Secure::new(None).user(), None);
+        assert_eq!(Secure::new(&[], 0).user(), None);
     }
 }

@@ -1,4 +1,4 @@
-//! The files of TLS, as they were last read.
+//! The files of TLS. Each pair, and the authorities of clients, are read for themselves: one that cannot be used holds up no other.
 
 use std::{
     fs,
@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use futures::future::join_all;
 use ocipfs_oci::Digest;
 use rustls::{
     RootCertStore,
@@ -17,70 +18,174 @@ use super::{
     certificate::{Certificate, chain},
     provider,
 };
+use crate::http::reloaded::Reloaded;
 
-/// Certificates and the authorities of clients.
+/// The files, read again when they change.
 pub struct Files {
-    pairs: Vec<Certificate>,
-    authorities: Option<(Arc<RootCertStore>, String)>,
-    /// Digest of all that was read.
+    pairs: Vec<Reloaded<Option<Pair>>>,
+    authorities: Option<Reloaded<Authorities>>,
+}
+
+/// What the files have held at one time.
+#[derive(Clone)]
+pub struct Current {
+    pairs: Vec<Arc<Option<Pair>>>,
+    authorities: Option<Arc<Authorities>>,
+}
+
+/// A certificate with its key.
+pub struct Pair {
+    certificate: Certificate,
+    /// Digest of both files.
     content: Digest,
 }
 
-impl Files {
-    /// Reads all files.
-    pub fn read(options: &Options) -> Result<Self, Error> {
-        let mut all = Vec::new();
-        let mut pairs = Vec::new();
-        for (certificate, key) in &options.pairs {
-            let (own, its_key) = (read(certificate)?, read(key)?);
-            let (certificate, key) = (shown(certificate), shown(key));
-            pairs.push(Certificate::parse((&own, &certificate), (&its_key, &key))?);
-            all.extend([own, its_key]);
-        }
-        let authorities = match &options.client_ca {
-            Some(path) => {
-                let bytes = read(path)?;
-                let roots = authorities(&bytes, &shown(path))?;
-                all.push(bytes);
-                Some((Arc::new(roots), shown(path)))
-            }
-            None => None,
-        };
-        let content = Digest::sha256_of(&all.concat());
-        Ok(Self { pairs, authorities, content })
-    }
-
-    /// The certificates in the order of the settings.
-    pub fn pairs(&self) -> &[Certificate] {
-        &self.pairs
-    }
-
-    /// What verifies clients, if their certificates are looked at.
-    pub fn verifier(&self, mode: ClientCertificates) -> Result<Option<Arc<dyn ClientCertVerifier>>, Error> {
-        let (Some((roots, path)), true) = (&self.authorities, mode != ClientCertificates::Ignored) else {
-            return Ok(None);
-        };
-        let builder = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider());
-        let builder = match mode {
-            ClientCertificates::Required => builder,
-            ClientCertificates::Optional | ClientCertificates::Ignored => builder.allow_unauthenticated(),
-        };
-        let built = builder.build();
-        built.map(Some).map_err(|why| Error::Authorities { path: path.clone(), why: why.to_string() })
-    }
-}
-
-/// Files are the same if they hold the same.
-impl PartialEq for Files {
+/// Pairs are the same if their files hold the same.
+impl PartialEq for Pair {
     fn eq(&self, other: &Self) -> bool {
         self.content == other.content
     }
 }
 
-/// Returns the paths of all files.
-pub fn paths(options: &Options) -> Vec<PathBuf> {
-    let pairs = options.pairs.iter().flat_map(|(certificate, key)| [certificate, key]);
-    pairs.chain(&options.client_ca).cloned().collect()
+/// Authorities of client certificates, and their file.
+pub struct Authorities {
+    roots: Arc<RootCertStore>,
+    path: String,
+    content: Digest,
+}
+
+impl PartialEq for Authorities {
+    fn eq(&self, other: &Self) -> bool {
+        self.content == other.content
+    }
+}
+
+impl Files {
+    /// Reads all files. A pair that cannot be used is logged and tried again; it is an error only if there is none beside it, and
+    /// no certificate to wait for. One that has expired is served: the clock of this machine may be wrong.
+    pub fn open(options: &Options) -> Result<Self, Error> {
+        let (mut pairs, mut unusable) = (Vec::new(), Vec::new());
+        for paths in &options.pairs {
+            let (first, failing) = match Pair::read(&paths.0, &paths.1) {
+                Ok(pair) => {
+                    let expired = pair.certificate.check(&shown(&paths.0)).err().map(|why| why.to_string());
+                    if let Some(expired) = &expired {
+                        tracing::warn!("{expired}: clients refuse it");
+                    }
+                    (Some(pair), expired)
+                }
+                Err(why) => {
+                    let failing = why.to_string();
+                    unusable.push(why);
+                    (None, Some(failing))
+                }
+            };
+            let paths = vec![paths.0.clone(), paths.1.clone()];
+            pairs.push(Reloaded::starting_with("the certificates", paths, first, failing, renewed));
+        }
+        if unusable.len() == pairs.len()
+            && options.awaited.is_empty()
+            && let Some(first) = unusable.drain(..).next()
+        {
+            return Err(first);
+        }
+        for why in unusable {
+            tracing::warn!("a certificate is not served until it can be used: {why}");
+        }
+        let authorities = options.client_ca.as_deref();
+        let read = |path| Reloaded::read("the authorities of clients", path, Authorities::read);
+        Ok(Self { pairs, authorities: authorities.map(read).transpose()? })
+    }
+
+    /// What the files hold.
+    pub fn current(&self) -> Current {
+        let authorities = self.authorities.as_ref().map(Reloaded::get);
+        Current { pairs: self.pairs.iter().map(Reloaded::get).collect(), authorities }
+    }
+
+    /// Reads the files that were changed; looks at most once a second.
+    pub async fn refresh(&self) {
+        let pairs = join_all(self.pairs.iter().map(Reloaded::refresh));
+        let authorities = join_all(self.authorities.iter().map(Reloaded::refresh));
+        tokio::join!(pairs, authorities);
+    }
+
+    /// Reads all files again at once.
+    pub async fn reload(&self) {
+        let pairs = join_all(self.pairs.iter().map(Reloaded::reload));
+        let authorities = join_all(self.authorities.iter().map(Reloaded::reload));
+        tokio::join!(pairs, authorities);
+    }
+
+    #[cfg(test)]
+    pub fn make_due(&self) {
+        self.pairs.iter().for_each(Reloaded::make_due);
+        self.authorities.iter().for_each(Reloaded::make_due);
+    }
+}
+
+impl Current {
+    /// The certificates that can be used, in the order of the settings.
+    pub fn certificates(&self) -> impl Iterator<Item = &Certificate> {
+        self.pairs.iter().filter_map(|pair| Option::as_ref(pair)).map(|pair| &pair.certificate)
+    }
+
+    /// Whether nothing has changed between two times.
+    pub fn is(&self, other: &Self) -> bool {
+        let mut pairs = self.pairs.iter().zip(&other.pairs);
+        pairs.all(|(one, other)| Arc::ptr_eq(one, other)) && self.has_authorities_of(other)
+    }
+
+    /// Whether clients are verified by the same authorities.
+    pub fn has_authorities_of(&self, other: &Self) -> bool {
+        match (&self.authorities, &other.authorities) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (one, other) => one.is_none() && other.is_none(),
+        }
+    }
+
+    /// What verifies clients, if their certificates are looked at.
+    pub fn verifier(&self, mode: ClientCertificates) -> Result<Option<Arc<dyn ClientCertVerifier>>, Error> {
+        let (Some(authorities), true) = (&self.authorities, mode != ClientCertificates::Ignored) else {
+            return Ok(None);
+        };
+        let builder = WebPkiClientVerifier::builder_with_provider(authorities.roots.clone(), provider());
+        let builder = match mode {
+            ClientCertificates::Required => builder,
+            ClientCertificates::Optional | ClientCertificates::Ignored => builder.allow_unauthenticated(),
+        };
+        let failed =
+            |why: &dyn ToString| Error::Authorities { path: authorities.path.clone(), why: why.to_string() };
+        builder.build().map(Some).map_err(|why| failed(&why))
+    }
+}
+
+impl Pair {
+    fn read(certificate: &Path, key: &Path) -> Result<Self, Error> {
+        let (own, its_key) = (read(certificate)?, read(key)?);
+        let (certificate, key) = (shown(certificate), shown(key));
+        let certificate = Certificate::parse((&own, &certificate), (&its_key, &key))?;
+        Ok(Self { certificate, content: Digest::sha256_of(&[own, its_key].concat()) })
+    }
+}
+
+/// Reads a pair again: one that has expired does not take the place of another.
+fn renewed(paths: &[PathBuf]) -> Result<Option<Pair>, Error> {
+    let pair = Pair::read(&paths[0], &paths[1])?;
+    pair.certificate.check(&shown(&paths[0]))?;
+    Ok(Some(pair))
+}
+
+impl Authorities {
+    fn read(path: &Path) -> Result<Self, Error> {
+        let (pem, path) = (read(path)?, shown(path));
+        let mut roots = RootCertStore::empty();
+        for authority in chain(&pem, &path)? {
+            let added = roots.add(authority);
+            added.map_err(|why| Error::Authorities { path: path.clone(), why: why.to_string() })?;
+        }
+        Ok(Self { roots: Arc::new(roots), path, content: Digest::sha256_of(&pem) })
+    }
 }
 
 fn shown(path: &Path) -> String {
@@ -89,13 +194,4 @@ fn shown(path: &Path) -> String {
 
 fn read(path: &Path) -> Result<Vec<u8>, Error> {
     fs::read(path).map_err(|why| Error::Read { path: shown(path), why })
-}
-
-fn authorities(pem: &[u8], path: &str) -> Result<RootCertStore, Error> {
-    let mut roots = RootCertStore::empty();
-    for authority in chain(pem, path)? {
-        let added = roots.add(authority);
-        added.map_err(|why| Error::Authorities { path: path.into(), why: why.to_string() })?;
-    }
-    Ok(roots)
 }

@@ -11,6 +11,7 @@ use tokio::{
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 
 use super::{Secure, Tls, challenges::PROTOCOL};
+use crate::http::source::Source;
 
 /// How long a handshake may take, from the connection on.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -77,9 +78,10 @@ impl Tls {
             answer_plain(stream).await?;
             return Err(Refused::Plain);
         }
+        let source = Source::of(stream.peer_addr()?.ip());
         let begun = LazyConfigAcceptor::new(Acceptor::default(), wrap(stream)).await.map_err(Refused::of)?;
         // Until here a client costs the length of its first message; from here on, cryptography.
-        let _place = self.0.handshakes.acquire().await.map_err(|_| Refused::Slow)?;
+        let _turn = self.0.turns.next(source).await;
         let challenged = challenge(&begun.client_hello());
         if let Some(name) = challenged
             && let Some(config) = self.challenges().config(&name)
@@ -92,10 +94,11 @@ impl Tls {
         let limit = |connection: &mut rustls::ServerConnection| {
             connection.set_buffer_limit(Some(MAX_ENCRYPTED));
         };
-        let config = self.configs().choose(&begun.client_hello());
+        let configs = self.configs();
+        let config = configs.choose(&begun.client_hello());
         let stream = begun.into_stream_with(config, limit).await.map_err(Refused::of)?;
-        let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-        let secure = Secure::new(certificate);
+        let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+        let secure = Secure::new(chain, configs.verification.generation);
         Ok((stream, secure))
     }
 }

@@ -8,8 +8,8 @@ use super::{
     Pushed, Repositories, RepositoryBlob,
     ages::{NEVER_TAGGED, UNREFERENCED, UNTAGGED},
     tables::{
-        BLOBS, MANIFESTS, ManifestRow, REFERRERS, REPOSITORIES, TAGS, TAGS_OF, damaged, digest, key,
-        last_part, open, repository_blob, rows_below,
+        BLOBS, MANIFESTS, ManifestRow, REFERENCED_BY, REFERRERS, REPOSITORIES, TAGS, TAGS_OF, damaged,
+        digest, key, last_part, open, repository_blob, rows_below,
     },
 };
 use crate::content::StoreError;
@@ -172,6 +172,12 @@ impl Repositories {
     ) -> Result<Vec<Descriptor>, StoreError> {
         let of = key(&[name.as_str(), &subject.to_string()]);
         self.page(REFERRERS, &of, last, most, |_, json| serde_json::from_str(json).map_err(damaged))
+    }
+
+    /// The manifests that reference a digest.
+    pub fn referencing(&self, name: &Name, of: &Digest, most: usize) -> Result<Vec<Digest>, StoreError> {
+        let of = key(&[name.as_str(), &of.to_string()]);
+        self.page(REFERENCED_BY, &of, "", most, |manifest, ()| digest(manifest))
     }
 
     fn row<V: Value + 'static, T>(

@@ -46,14 +46,17 @@ pub struct DigestSearches(Arc<Inner>);
 struct Inner {
     running: Mutex<HashMap<Digest, Outcome>>,
     not_found: Cache<Digest, Instant>,
+    /// Places that a peer told and that could not be read, and when that was: the next search passes them over.
+    failed: Cache<(Digest, Cid), Instant>,
     /// Names that clients saw content of peers under. What they push there may count on it.
     seen: Cache<Name, ()>,
 }
 
 impl Default for DigestSearches {
     fn default() -> Self {
-        let (not_found, seen) = (Cache::new(CACHE_ENTRIES), Cache::new(CACHE_ENTRIES));
-        Self(Arc::new(Inner { running: Mutex::default(), not_found, seen }))
+        let (not_found, failed) = (Cache::new(CACHE_ENTRIES), Cache::new(CACHE_ENTRIES));
+        let seen = Cache::new(CACHE_ENTRIES);
+        Self(Arc::new(Inner { running: Mutex::default(), not_found, failed, seen }))
     }
 }
 
@@ -92,6 +95,16 @@ impl DigestSearches {
         Ok(found.ok().and_then(|found| found.clone().flatten()))
     }
 
+    /// Notes that the place of a blob could not be read: for a moment other peers are asked for theirs.
+    pub fn note_failed(&self, blob: &Blob) {
+        self.0.failed.insert((blob.digest.clone(), *blob.at.root()), Instant::now(), 1);
+    }
+
+    fn has_failed(&self, digest: &Digest, root: &Cid) -> bool {
+        let is_recent = |when: &Instant| when.elapsed() < NEGATIVE_TTL;
+        self.0.failed.get(&(digest.clone(), *root)).as_ref().is_some_and(is_recent)
+    }
+
     /// Notes that a client saw content of peers under a name.
     pub fn note_seen(&self, name: &Name) {
         self.0.seen.insert(name.clone(), (), 1);
@@ -117,7 +130,7 @@ impl DigestSearches {
             (Running(self.clone(), digest.clone()), content.clone(), digest.clone());
         // A task of its own: a client that goes away does not end the search of another.
         tokio::spawn(async move {
-            let found = search(&content, &digest, raw, Instant::now() + budget).await;
+            let found = ends.0.search(&content, &digest, raw, Instant::now() + budget).await;
             if found.is_none() {
                 ends.0.0.not_found.insert(digest, Instant::now(), 1);
             }
@@ -127,39 +140,41 @@ impl DigestSearches {
         Some(outcome)
     }
 
+    /// Searches a digest until the deadline. Once a peer says that it has the blob, the usual timeouts apply.
+    async fn search(&self, content: &Content, digest: &Digest, raw: Cid, deadline: Instant) -> Option<Blob> {
+        let mut roots = content.node().find_file(raw);
+        let block = content.told_blob(digest, raw);
+        tokio::pin!(block);
+        // The block itself is searched anyway.
+        let mut tried = HashSet::from([raw]);
+        let (mut is_block_missing, mut is_root_missing) = (self.has_failed(digest, &raw), false);
+        while !(is_block_missing && is_root_missing) {
+            tokio::select! {
+                       found = &mut block, if !is_block_missing => match found {
+                           None => is_block_missing = true,
+                           found => return found,
+                       },
+                       root = roots.recv(), if !is_root_missing => match root {
+                           None => is_root_missing = true,
+                           Some(root)
+            if tried.len() <= MAX_ROOTS && tried.insert(root) && !self.has_failed(digest, &root) =>
+            {
+                               // A peer that lies about the root must not hold up the others for long.
+                               if let Ok(Some(found)) = timeout(ROOT_TIMEOUT, content.told_blob(digest, root)).await {
+                                   return Some(found);
+                               }
+                           }
+                           Some(_) => {}
+                       },
+                       () = sleep_until(deadline) => return None,
+                   }
+        }
+        None
+    }
+
     fn running(&self) -> MutexGuard<'_, HashMap<Digest, Outcome>> {
         self.0.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Searches a digest until the deadline. Once a peer says that it has the blob, the usual timeouts apply.
-async fn search(content: &Content, digest: &Digest, raw: Cid, deadline: Instant) -> Option<Blob> {
-    let mut roots = content.node().find_file(raw);
-    let block = content.told_blob(digest, raw);
-    tokio::pin!(block);
-    // The block itself is searched anyway.
-    let mut tried = HashSet::from([raw]);
-    let (mut is_block_missing, mut is_root_missing) = (false, false);
-    while !(is_block_missing && is_root_missing) {
-        tokio::select! {
-            found = &mut block, if !is_block_missing => match found {
-                None => is_block_missing = true,
-                found => return found,
-            },
-            root = roots.recv(), if !is_root_missing => match root {
-                None => is_root_missing = true,
-                Some(root) if tried.len() <= MAX_ROOTS && tried.insert(root) => {
-                    // A peer that lies about the root must not hold up the others for long.
-                    if let Ok(Some(found)) = timeout(ROOT_TIMEOUT, content.told_blob(digest, root)).await {
-                        return Some(found);
-                    }
-                }
-                Some(_) => {}
-            },
-            () = sleep_until(deadline) => return None,
-        }
-    }
-    None
 }
 
 #[cfg(test)]
@@ -207,6 +222,21 @@ mod tests {
         assert!(searches.0.not_found.get(&unknown).is_some() && searches.running().is_empty());
         let sha512: Digest = format!("sha512:{}", "0".repeat(128)).parse().unwrap();
         assert_eq!(searches.find(&content, &sha512).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_place_that_could_not_be_read_is_passed_over_by_the_next_search() {
+        let (_dir, content) = content(Duration::from_secs(10));
+        let searches = DigestSearches::default();
+        let bytes = Bytes::from_static(b"from a peer");
+        let digest = Digest::sha256_of(&bytes);
+        content.put_document(Document::file(bytes, content.profile())).await.unwrap();
+        let (raw, deadline) = (whole_cid(&digest).unwrap(), Instant::now() + Duration::from_secs(10));
+        let found = searches.search(&content, &digest, raw, deadline).await.unwrap();
+        searches.note_failed(&found);
+        assert_eq!(searches.search(&content, &digest, raw, deadline).await, None);
+        let other = Digest::sha256_of(b"other");
+        assert!(!searches.has_failed(&other, &raw), "it may be the place of another blob");
     }
 
     #[tokio::test]

@@ -15,13 +15,12 @@ use super::{
 };
 use crate::{
     access::{Action, Rules},
-    content::View,
-    gateway::Visibility,
     http::{
-        AccessRules, IssuedTokens, PublicUrl, Users, htpasswd::LoginError, origin::RegistryPlace,
-        reloaded::Reload, viewer,
+        AccessRules, IssuedTokens, PolicyFile, PublicUrl, Users, htpasswd::LoginError, origin::RegistryPlace,
+        reloaded::Reload,
     },
     registry::{endpoint::Endpoint, error::ApiError},
+    signatures::PolicySource,
 };
 
 /// Rules for pushes, deletions and pulls.
@@ -31,6 +30,8 @@ pub struct Access {
     pull: Pull,
     public_url: Option<PublicUrl>,
     rules: Option<AccessRules>,
+    policies: PolicySource,
+    policy_file: Option<PolicyFile>,
     limits: Arc<RateLimits>,
 }
 
@@ -59,6 +60,21 @@ impl Access {
     /// Has rules decide.
     pub fn with_rules(self, rules: Option<AccessRules>) -> Self {
         Self { rules, ..self }
+    }
+
+    /// Knows what has to be signed: then it matters who reads.
+    pub fn with_policies(self, file: Option<&PolicyFile>) -> Self {
+        let policies = file.map(PolicyFile::source).unwrap_or_default();
+        Self { policies, policy_file: file.cloned(), ..self }
+    }
+
+    pub(super) fn policies(&self) -> &PolicySource {
+        &self.policies
+    }
+
+    /// Whether every client may pull, where there are no rules.
+    pub(super) fn everybody_pulls(&self) -> bool {
+        self.pull == Pull::Everybody
     }
 
     /// Accepts tokens of this node, too.
@@ -93,7 +109,8 @@ impl Access {
     /// Returns the files that are read again on SIGHUP.
     pub(crate) fn files(&self) -> Vec<Box<dyn Reload>> {
         let users = self.logins.users.iter().map(Users::file);
-        users.chain(self.rules.iter().map(AccessRules::file)).collect()
+        let rules = self.rules.iter().map(AccessRules::file);
+        users.chain(rules).chain(self.policy_file.iter().map(PolicyFile::file)).collect()
     }
 
     /// Whether there are users.
@@ -107,7 +124,7 @@ impl Access {
     }
 
     /// Whether a request can show a login in its header.
-    fn has_logins_by_header(&self) -> bool {
+    pub(super) fn has_logins_by_header(&self) -> bool {
         let exist = |issuers: &[_]| self.logins.exist_by_header(issuers);
         self.rules().map_or_else(|| exist(&[]), |rules| exist(&rules.oidc))
     }
@@ -125,6 +142,11 @@ impl Access {
         self.has_logins().then(|| self.logins.claimed_user(shown)).flatten()
     }
 
+    /// Returns the user whose password or token a request shows, whatever certificate its connection has.
+    pub(in crate::registry) fn claimed_by_header(&self, shown: Credentials<'_>) -> Option<String> {
+        self.has_logins().then(|| self.logins.claimed_by_header(shown)).flatten()
+    }
+
     /// Counts a request from its address.
     pub(in crate::registry) fn limit_address(&self, request: &Parts) -> Result<(), ApiError> {
         let Some(rules) = self.rules() else { return Ok(()) };
@@ -135,7 +157,8 @@ impl Access {
     pub(in crate::registry) async fn admit(&self, request: &Parts) -> Result<Visitor, ApiError> {
         let shown = Credentials::of(request);
         let Some(rules) = self.rules() else {
-            return match is_read(&request.method) && self.pull == Pull::Everybody {
+            let is_open = self.everybody_pulls() && !self.policies.is_set();
+            return match is_read(&request.method) && is_open {
                 true => Ok(Visitor::default()),
                 false => self.logins.visitor(shown, &[]).await,
             };
@@ -270,26 +293,6 @@ impl Access {
             // `check_write` has let clients on this machine pass.
             Identity::Anonymous if action != Action::Pull && !self.has_users() => Verdict::Allowed,
             Identity::Anonymous => Verdict::Unauthorized,
-        }
-    }
-
-    /// What a client sees by CIDs and digests.
-    pub(in crate::registry) fn view(&self, visitor: &Visitor) -> View {
-        let token = visitor.identity.issued().cloned();
-        match self.rules() {
-            Some(rules) => viewer::view(&rules, visitor.identity.user(), token),
-            None if self.pull == Pull::Users && token.is_some() => {
-                viewer::view(&Arc::default(), Default::default(), token)
-            }
-            None => View::default(),
-        }
-    }
-
-    /// Which caches may keep what is pulled.
-    pub(in crate::registry) fn visibility(&self) -> Visibility {
-        match self.pull {
-            Pull::Everybody if self.rules.is_none() => Visibility::Public,
-            Pull::Everybody | Pull::Users => Visibility::Private,
         }
     }
 

@@ -128,9 +128,11 @@ impl Logins {
 
     /// Returns the user of a client's certificate, or that a request shows a password or a token of, whether or not it is right.
     pub fn claimed_user(&self, shown: Credentials<'_>) -> Option<String> {
-        if let Some(user) = shown.certificate_user() {
-            return Some(user.into());
-        }
+        shown.certificate_user().map(str::to_owned).or_else(|| self.claimed_by_header(shown))
+    }
+
+    /// The same without the certificate: the token endpoint looks at the header only.
+    pub fn claimed_by_header(&self, shown: Credentials<'_>) -> Option<String> {
         let shown = shown.authorization()?;
         let named = |secret: &str| Some(self.issued.as_ref()?.find(secret, now())?.name.clone());
         if let Some((user, password)) = basic::credentials(shown) {

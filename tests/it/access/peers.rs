@@ -143,7 +143,7 @@ async fn a_bundle_does_not_make_restricted_content_public() {
     Repository::new(&source, "team/app").push_image("2", &large).await;
     let bundle = source.data_dir().join("team.car");
     let path = bundle.to_str().unwrap();
-    let said = source.command(&["bundle", "export", path, "team/app"]);
+    let said = source.command(&["bundle", "export", path, "team/app:1", "team/app:2"]);
     assert_eq!(said.code, Some(0), "{said:?}");
     let ruled = Ruled::start(&["--share", "all", "--gateway"]);
     let said = ruled.node.command(&["bundle", "import", path]);

@@ -1,13 +1,19 @@
 //! Changes of the file of users reach a running registry.
 
-use std::time::Duration;
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpListener,
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use libtest_mimic::Trial;
 use ocipfs_oci::Digest;
 
 use super::{basic, users};
 use crate::{
-    harness::{Serve, trials, within},
+    harness::{Serve, blocking, ocipfs, trials, within},
     http::{ask, get, send},
 };
 
@@ -17,6 +23,8 @@ pub fn trials() -> Vec<Trial> {
     trials![
         htpasswd_changes_revoke_passwords_and_tokens_without_a_restart,
         sighup_reloads_the_htpasswd_file,
+        a_sighup_before_the_node_is_ready_is_obeyed_when_it_is,
+        a_sighup_without_anything_to_reload_stops_the_node_like_sigterm,
         a_password_beyond_the_72_byte_limit_of_bcrypt_is_rejected,
     ]
 }
@@ -67,6 +75,52 @@ async fn sighup_reloads_the_htpasswd_file() {
     crate::harness::until("the users are read again", || node.log().contains("reloaded the users")).await;
     assert!(!pushes(&node, &basic("me", "secret")).await && pushes(&node, &basic("you", "secret")).await);
     assert_eq!(get(&node.url("/v2/_catalog")).await.status, 200);
+}
+
+async fn a_sighup_before_the_node_is_ready_is_obeyed_when_it_is() {
+    blocking(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, log) = (dir.path().join("users"), dir.path().join("log"));
+        let users_file = users(&path, &[("me", "secret")]);
+        // The node fetches a list of peers while it starts, and waits for it.
+        let list = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/peers", list.local_addr().unwrap());
+        let mut node = ocipfs(&dir.path().join("node"))
+            .args(["--json", "serve", "--listen", "127.0.0.1:0", "--swarm-listen", "/ip4/127.0.0.1/tcp/0"])
+            .args(["--htpasswd", &users_file, "--bootstrap-from", &url])
+            .stdout(Stdio::piped())
+            .stderr(fs::File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        let (mut asked, _) = list.accept().unwrap();
+        users(&path, &[("you", "secret")]);
+        let signal = |name: &str, pid: u32| {
+            assert!(Command::new("kill").args(["-s", name, &pid.to_string()]).status().unwrap().success());
+        };
+        signal("HUP", node.id());
+        let mut request = [0; 1024];
+        let _ = asked.read(&mut request).unwrap();
+        asked.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").unwrap();
+        let mut ready = String::new();
+        let mut stdout = BufReader::new(node.stdout.take().unwrap());
+        stdout.read_line(&mut ready).unwrap();
+        let text = || fs::read_to_string(&log).unwrap();
+        assert!(ready.starts_with('{'), "{ready:?} {}", text());
+        let begin = std::time::Instant::now();
+        while !text().contains("reloaded the users") {
+            assert!(begin.elapsed() < SOON, "{}", text());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        signal("TERM", node.id());
+        assert!(node.wait().unwrap().success());
+    })
+    .await;
+}
+
+async fn a_sighup_without_anything_to_reload_stops_the_node_like_sigterm() {
+    let node = Serve::start(&[]);
+    node.signal("HUP");
+    assert!(blocking(move || node.ended()).await.success());
 }
 
 async fn a_password_beyond_the_72_byte_limit_of_bcrypt_is_rejected() {

@@ -17,6 +17,8 @@ pub fn trials() -> Vec<Trial> {
             needs HELM.available();
             the_parts_of_the_chart_fit_together_in_every_mode,
             the_manifests_in_bootstrap_are_those_of_the_chart,
+            large_numbers_in_values_stay_whole_numbers,
+            the_admin_port_is_open_to_the_pods_that_values_name_only,
             a_chart_with_values_that_contradict_each_other_is_refused,
         ],
         trials![needs validated; kubernetes_accepts_the_manifests_of_the_chart],
@@ -83,6 +85,51 @@ async fn the_manifests_in_bootstrap_are_those_of_the_chart() {
     let [rendered, kept] =
         [rendered, file("bootstrap/kubernetes/ocipfs.yaml")].map(|path| fs::read(path).unwrap());
     assert!(rendered == kept, "run bootstrap/kubernetes/render");
+}
+
+async fn large_numbers_in_values_stay_whole_numbers() {
+    blocking(|| {
+        let helm = HELM.start().unwrap();
+        let chart = file("packaging/helm/ocipfs").display().to_string();
+        let values = r#"{"cache-size": 1000000000, "max-peers": 5, "ratio": 0.5, "numbers": [1000000, 2.5], "follow": ["a"]}"#;
+        let settings = format!("settings={values}");
+        let arguments = ["template", "site", &chart, "--set", "mode=statefulset", "--set-json", "replicas=1000000"];
+        let rendered = helm.run(&[&arguments[..], &["--set-json", &settings]].concat()).unwrap();
+        for line in [
+            "cache-size = 1000000000\n",
+            "max-peers = 5\n",
+            "ratio = 0.5\n",
+            "numbers = [1000000, 2.5]\n",
+            "follow = [\"a\"]\n",
+            "replicas: 1000000\n",
+        ] {
+            assert!(rendered.contains(line), "{line}: {rendered}");
+        }
+    })
+    .await;
+}
+
+async fn the_admin_port_is_open_to_the_pods_that_values_name_only() {
+    blocking(|| {
+        let helm = HELM.start().unwrap();
+        let admin = |values: &str| {
+            let documents = yaml::documents(&render(&helm, values).unwrap());
+            let policy = documents.into_iter().find(|one| one["kind"] == "NetworkPolicy").unwrap();
+            let rules = policy["spec"]["ingress"].as_array().unwrap().clone();
+            let of_admin = |rule: &serde_json::Value| rule["ports"][0]["port"] == "admin";
+            rules.into_iter().filter(of_admin).map(|rule| rule["from"].clone()).collect::<Vec<_>>()
+        };
+        let named = |name: &str| {
+            let labels = serde_json::json!({ "kubernetes.io/metadata.name": name });
+            serde_json::json!([{ "namespaceSelector": { "matchLabels": labels } }])
+        };
+        assert_eq!(admin("mode=daemonset"), [named("monitoring")]);
+        let label =
+            r"networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.kubernetes\.io/metadata\.name=watch";
+        assert_eq!(admin(label), [named("watch")]);
+        assert!(admin("networkPolicy.metricsFrom=null").is_empty(), "no pod");
+    })
+    .await;
 }
 
 async fn a_chart_with_values_that_contradict_each_other_is_refused() {

@@ -30,7 +30,6 @@ fn text(path: &Path) -> &str {
 async fn certificates_that_cannot_be_served_are_usage_errors_that_name_the_file() {
     let authority = Authority::new();
     let (one, two) = (authority.server("one", &["localhost"]), authority.server("two", &["localhost"]));
-    let expired = authority.expired("expired");
     let dir = tempfile::tempdir().unwrap();
     let [empty, encrypted] = ["empty", "encrypted"].map(|name| dir.path().join(name));
     fs::write(&empty, "").unwrap();
@@ -39,7 +38,6 @@ async fn certificates_that_cannot_be_served_are_usage_errors_that_name_the_file(
     let nowhere = dir.path().join("nowhere");
     for (certificate, key, told) in [
         (one.certificate(), two.key(), "does not belong to the certificate in"),
-        (expired.certificate(), expired.key(), "expired on 2001-01-01"),
         (text(&nowhere), one.key(), "cannot read"),
         (one.certificate(), text(dir.path()), "cannot read"),
         (text(&empty), one.key(), "has no certificate in PEM"),

@@ -23,6 +23,8 @@ pub fn trials() -> Vec<Trial> {
     let mut all = trials![
         a_replaced_certificate_is_served_within_seconds_without_a_signal,
         a_removed_client_authority_ends_its_users_at_sighup,
+        a_removed_client_authority_ends_open_http2_connections,
+        an_expired_certificate_is_a_warning_at_the_start_and_a_broken_pair_holds_up_no_other,
     ];
     all.push(trial_within(
         "tls::reloaded::certificates_change_under_load_and_no_request_fails",
@@ -72,10 +74,67 @@ async fn a_removed_client_authority_ends_its_users_at_sighup() {
     assert_eq!(known(&authority, &me).get(url(&node, "/v2/")).send().await.unwrap().status(), 200);
     fs::write(&ca, other.pem()).unwrap();
     node.signal("HUP");
-    until("the authorities are read", || node.log().contains("reloaded the certificates")).await;
+    until("the authorities are read", || node.log().contains("reloaded the authorities of clients")).await;
     assert!(known(&authority, &me).get(url(&node, "/v2/")).send().await.is_err());
     let you = other.client("you", "you");
     assert_eq!(known(&authority, &you).get(url(&node, "/v2/")).send().await.unwrap().status(), 200);
+}
+
+/// The connection is open: its client gets a 401, or has to connect again, which is refused.
+async fn a_removed_client_authority_ends_open_http2_connections() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let ca = authority.path().with_file_name("clients.pem");
+    fs::write(&ca, authority.pem()).unwrap();
+    let client_ca = ["--client-ca", ca.to_str().unwrap(), "--client-cert", "required"];
+    let node = secured(&authority.server("node", &["127.0.0.1"]), &client_ca);
+    let client = known(&authority, &authority.client("me", "me"));
+    let answer = client.get(url(&node, "/v2/")).send().await.unwrap();
+    assert_eq!((answer.status().as_u16(), answer.version()), (200, reqwest::Version::HTTP_2));
+    answer.bytes().await.unwrap();
+    fs::write(&ca, other.pem()).unwrap();
+    node.signal("HUP");
+    until("the authorities are read", || node.log().contains("reloaded the authorities of clients")).await;
+    let refused = client.get(url(&node, "/v2/")).send().await;
+    assert!(refused.is_err() || refused.is_ok_and(|answer| answer.status() == 401));
+    assert!(
+        client.get(url(&node, "/v2/")).send().await.is_err(),
+        "the connection is closed, and no other one made"
+    );
+    // Without a signal, too.
+    fs::write(&ca, authority.pem()).unwrap();
+    let client = known(&authority, &authority.client("you", "you"));
+    let is_let_in =
+        async || client.get(url(&node, "/v2/")).send().await.is_ok_and(|answer| answer.status() == 200);
+    while !is_let_in().await {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    fs::write(&ca, other.pem()).unwrap();
+    while is_let_in().await {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn an_expired_certificate_is_a_warning_at_the_start_and_a_broken_pair_holds_up_no_other() {
+    let authority = Authority::new();
+    let (good, expired) = (authority.server("good", &["127.0.0.1"]), authority.expired("expired"));
+    let (broken, other) =
+        (authority.server("broken", &["localhost"]), authority.server("other", &["localhost"]));
+    fs::copy(&other.key, &broken.key).unwrap();
+    let more = ["--tls-cert", expired.certificate(), "--tls-key", expired.key()];
+    let more = [&more[..], &["--tls-cert", broken.certificate(), "--tls-key", broken.key()]].concat();
+    let node = secured(&good, &more);
+    for told in
+        ["expired on 2001-01-01", expired.certificate(), "not served until it can be used", broken.key()]
+    {
+        assert!(node.log().contains(told), "{told}: {}", node.log());
+    }
+    assert!(seen(&authority, &node, "127.0.0.1").await == der(&good));
+    broken.replace_by(&other);
+    node.signal("HUP");
+    until("the pair is read again", || node.log().contains("reloaded the certificates")).await;
+    assert!(seen(&authority, &node, "localhost").await == der(&other));
+    let alone = secured(&expired, &[]);
+    assert!(alone.log().contains("expired on 2001-01-01"), "it starts: {}", alone.log());
 }
 
 async fn certificates_change_under_load_and_no_request_fails() {

@@ -13,11 +13,13 @@ use ocipfs_structure::Crate;
 const LAYERS: &[&[&str]] = &[
     &["cli"],
     &["admin"],
+    &["page"],
     &["control", "registry", "rpc"],
     &["http"],
     &["gateway", "names"],
     &["images"],
     &["content"],
+    &["signatures"],
     &["access", "memory", "allocator", "http_client"],
 ];
 /// The crates, and the crates of this workspace that each builds on.

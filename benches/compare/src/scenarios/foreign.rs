@@ -1,8 +1,8 @@
 //! Content of foreign seeders, 50 ms away: Kubo over TCP and over QUIC, one and three of them, and an HTTP provider.
 
 use std::{
-    io::{BufRead, BufReader, Write},
-    net::TcpListener,
+    io::{self, BufRead, BufReader, Write},
+    net::{TcpListener, TcpStream},
     path::Path,
     thread,
     time::{Duration, Instant},
@@ -187,19 +187,24 @@ impl Router {
         });
         let body = serde_json::json!({ "Providers": [provider] }).to_string();
         thread::spawn(move || {
-            for stream in listener.incoming() {
-                let Ok(mut stream) = stream else { continue };
-                let Ok(read) = stream.try_clone() else { continue };
-                let mut head = BufReader::new(read).lines();
-                while head.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
-                let length = body.len();
-                let _ = write!(
-                    stream,
-                    "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\
-                     Content-Length: {length}\r\n\r\n{body}"
-                );
+            for stream in listener.incoming().flatten() {
+                let body = body.clone();
+                // Kubo also opens connections on which it sends nothing.
+                thread::spawn(move || answer(stream, &body));
             }
         });
         Ok(Self { url })
     }
+}
+
+/// Answers a request, whatever it is.
+fn answer(mut stream: TcpStream, body: &str) -> io::Result<()> {
+    let mut head = BufReader::new(stream.try_clone()?).lines();
+    while head.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
+    let length = body.len();
+    write!(
+        stream,
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\
+         Content-Length: {length}\r\n\r\n{body}"
+    )
 }

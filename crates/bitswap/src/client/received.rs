@@ -56,7 +56,7 @@ impl Client {
         self.last = Some((*peer, now));
         // Counted before delivery, since a receiver may read the counters at once.
         if self.sessions.values().any(|active| active.session.wants_block(&cid_v1)) {
-            self.counters.received(block.data.len());
+            self.counters.received(Some(peer), block.data.len());
             remote.share.delivered();
         }
         let mut notified = HashSet::new();

@@ -31,13 +31,16 @@ const ASK_PAUSE: Duration = Duration::from_secs(1);
 #[error("the peer is not in the admission list of the swarm")]
 struct NotAdmitted;
 
+/// The version of a list, and the number of a key.
+type Sequences = ((u64, u64), u64);
+
 /// What connected peers are known to have.
 pub(super) struct Membership {
     members: Option<Members>,
     /// What each connected peer has told.
     told: HashMap<PeerId, Message>,
     /// How many peers were asked for the newest that was told of, and when.
-    asked: Option<((u64, u64), usize, Instant)>,
+    asked: Option<(Sequences, usize, Instant)>,
     logged: HashSet<PeerId>,
 }
 
@@ -62,7 +65,7 @@ impl Membership {
     }
 
     /// Returns whether one more peer is asked for what is told of.
-    fn asks(&mut self, sequences: (u64, u64)) -> bool {
+    fn asks(&mut self, sequences: Sequences) -> bool {
         let now = Instant::now();
         match &mut self.asked {
             Some((asked, count, since)) if *asked == sequences && now.duration_since(*since) < ASK_PAUSE => {
@@ -159,7 +162,7 @@ impl Behaviour {
                     // The peer may have disconnected.
                     let _ = protocol.send_response(channel, news);
                 }
-                if is_newer && self.membership.asks((told.list_sequence, told.key_sequence)) {
+                if is_newer && self.membership.asks((told.list_version(), told.key_sequence)) {
                     self.ask_for_members(peer);
                 }
             }
@@ -172,7 +175,7 @@ impl Behaviour {
     /// Takes a message. Returns whether the peer has something newer than this node now.
     fn hear(&mut self, members: &Members, peer: PeerId, message: Message) -> bool {
         self.membership.told.insert(peer, message.sequences());
-        let (list_sequence, key_sequence) = (message.list_sequence, message.key_sequence);
+        let (list, key) = (message.list_version(), message.key_sequence);
         let (changed, refused) = members.receive(message);
         match &refused {
             // It was on its way while a newer one came from another peer, or the peer missed that.
@@ -186,6 +189,6 @@ impl Behaviour {
             self.on_members_changed(false);
         }
         let own = members.sequences();
-        refused.is_none() && (list_sequence > own.list_sequence || key_sequence > own.key_sequence)
+        refused.is_none() && (list > own.list_version() || key > own.key_sequence)
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, path::Path, time::Duration};
 use libp2p::{PeerId, identity::Keypair};
 
 use super::{
-    AdmissionList, Known, Members, Rollover,
+    AdmissionList, Known, Members, Rollover, State,
     list::{self, MAX_MEMBERS},
     rollover,
 };
@@ -31,14 +31,22 @@ impl Members {
     /// Makes an admin key and a first list, of this node and of `members`.
     pub(crate) fn init_admin(&self, members: impl IntoIterator<Item = PeerId>) -> Result<PeerId, AdminError> {
         let _signing = locked(&self.0.signing);
-        if let Some(admin) = self.admin() {
+        let own = load(&self.0.data_dir)?.map(|key| key.public().to_peer_id());
+        // A key without a list is left where the list could not be written.
+        let before = self.admin();
+        if let Some(admin) = before
+            && (before != own || self.list().is_some())
+        {
             return Err(AdminError::Exists(admin));
         }
         let key = identity::load_or_create_at(&self.0.data_dir.join(FILE))?;
         let admin = key.public().to_peer_id();
         self.state().admin = Some(admin);
-        self.publish(&key, members.into_iter().collect())?;
-        Ok(admin)
+        let published = self.publish(&key, members.into_iter().collect());
+        if published.is_err() {
+            self.state().admin = before;
+        }
+        published.map(|()| admin)
     }
 
     /// Admits a peer. Returns whether it was none before.
@@ -67,17 +75,38 @@ impl Members {
     }
 
     /// Signs the next list. It is on disk when this returns.
-    fn publish(&self, key: &Keypair, mut members: BTreeSet<PeerId>) -> Result<(), AdminError> {
+    fn publish(&self, key: &Keypair, members: BTreeSet<PeerId>) -> Result<(), AdminError> {
+        let list = self.sign_list(key, members, &self.newest_key())?;
+        self.save_change(|state| state.list = Some(list)).map_err(AdminError::Save)?;
+        self.changed();
+        Ok(())
+    }
+
+    fn sign_list(
+        &self,
+        key: &Keypair,
+        mut members: BTreeSet<PeerId>,
+        swarm: &SwarmKey,
+    ) -> Result<Known<AdmissionList>, AdminError> {
         members.insert(self.0.me);
         if members.len() > MAX_MEMBERS {
             return Err(AdminError::Full(MAX_MEMBERS));
         }
-        let sequence = self.sequences().list_sequence + 1;
-        let value = AdmissionList { sequence, members };
+        let sequence = self.sequences().list_sequence.max(self.state().least) + 1;
+        let value = AdmissionList { sequence, members, swarm: swarm.fingerprint(), issued: super::seconds() };
         let bytes = list::seal(&value, key).map_err(|error| AdminError::Sign(error.to_string()))?;
-        self.save_change(|state| state.list = Some(Known { value, bytes })).map_err(AdminError::Save)?;
-        self.changed();
-        Ok(())
+        Ok(Known { value, bytes })
+    }
+
+    /// On the node of the admin, signs a list again that is of an older version, or for a key that was replaced.
+    pub(super) fn renew_list(&self) {
+        let Some(list) = self.list().filter(|list| list.swarm != self.newest_key().fingerprint()) else {
+            return;
+        };
+        let Ok(Some(key)) = load(&self.0.data_dir) else { return };
+        if let Err(error) = self.publish(&key, list.members) {
+            tracing::warn!("the admission list is not renewed: {error}");
+        }
     }
 
     /// Begins to replace the swarm key. Returns the new one.
@@ -92,9 +121,15 @@ impl Members {
         }
         let new = SwarmKey::generate();
         let (sequence, old) = (self.sequences().key_sequence + 1, self.newest_key());
+        // For those that join with the new key, and know of no other.
+        let list = self.list().map(|list| self.sign_list(&key, list.members, &new)).transpose()?;
         let value = Rollover { sequence, old, new: new.clone(), overlap };
         let bytes = rollover::seal(&value, &key).map_err(|error| AdminError::Sign(error.to_string()))?;
-        self.save_change(|state| state.begin(Known { value, bytes }, overlap)).map_err(AdminError::Save)?;
+        let change = |state: &mut State| {
+            state.begin(Known { value, bytes }, overlap);
+            state.list = list.or(state.list.take());
+        };
+        self.save_change(change).map_err(AdminError::Save)?;
         self.changed();
         Ok(new)
     }

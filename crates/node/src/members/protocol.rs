@@ -29,6 +29,8 @@ pub(crate) type Event = request_response::Event<Message, Message>;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Message {
     pub(crate) list_sequence: u64,
+    /// When that list was signed, in seconds since 1970.
+    pub(crate) list_issued: u64,
     pub(crate) key_sequence: u64,
     /// A signed admission list, or nothing.
     pub(crate) list: Vec<u8>,
@@ -46,8 +48,13 @@ pub(crate) fn behaviour() -> Behaviour {
 impl Message {
     /// Returns the numbers alone.
     pub(crate) fn sequences(&self) -> Self {
-        let Self { list_sequence, key_sequence, .. } = *self;
-        Self { list_sequence, key_sequence, ..Self::default() }
+        let Self { list_sequence, list_issued, key_sequence, .. } = *self;
+        Self { list_sequence, list_issued, key_sequence, ..Self::default() }
+    }
+
+    /// Returns what orders lists.
+    pub(crate) fn list_version(&self) -> (u64, u64) {
+        (self.list_sequence, self.list_issued)
     }
 }
 
@@ -62,6 +69,7 @@ impl WireMessage for Message {
             (3, Value::Slice(list)) => message.list = list.into(),
             (4, Value::Slice(key)) => message.key = key.into(),
             (5, Value::Number(seconds)) => message.remaining = seconds,
+            (6, Value::Number(issued)) => message.list_issued = issued,
             _ => {}
         })?;
         Ok(message)
@@ -78,6 +86,7 @@ impl WireMessage for Message {
             put_slice(&mut bytes, 4, &self.key);
         }
         put_number(&mut bytes, 5, self.remaining);
+        put_number(&mut bytes, 6, self.list_issued);
         bytes
     }
 }
@@ -91,8 +100,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_message_is_read_as_it_was_written() {
-        let full =
-            Message { list_sequence: 1, key_sequence: 2, list: vec![3; 300], key: vec![4], remaining: 5 };
+        let full = Message {
+            list_sequence: 1,
+            list_issued: 6,
+            key_sequence: 2,
+            list: vec![3; 300],
+            key: vec![4],
+            remaining: 5,
+        };
         for message in [Message::default(), full] {
             let mut stream = Cursor::new(Vec::new());
             write(&mut stream, &message).await.unwrap();

@@ -59,9 +59,7 @@ impl Rollover {
 
     fn decode(mut bytes: Bytes) -> Result<Self, Refused> {
         let (mut sequence, mut old, mut new, mut overlap) = (0, None, None, Duration::ZERO);
-        while let Some((number, value)) =
-            fields::next(&mut bytes).map_err(|error| Refused::Malformed(error.0))?
-        {
+        while let Some((number, value)) = fields::next(&mut bytes)? {
             match (number, value) {
                 (1, Value::Number(number)) => sequence = number,
                 (2, Value::Slice(key)) => old = SwarmKey::from_bytes(&key),

@@ -5,6 +5,8 @@ use libp2p::{
     identity::{Keypair, PublicKey, SigningError},
 };
 
+use crate::bitswap::wire::Malformed;
+
 /// Bytes of a signed document.
 pub(crate) const MAX_BYTES: usize = 256 << 10;
 /// An ed25519 signature.
@@ -35,9 +37,21 @@ pub enum Refused {
         /// The one that this node has.
         known: u64,
     },
+    /// It was signed by a version whose lists do not say for which swarm they are.
+    #[error("it is an admission list of an older version of ocipfs; upgrade the node of the admin")]
+    OldList,
+    /// The admin signed it for another swarm.
+    #[error("it is the admission list of another swarm, or of one key of it that this node never had")]
+    OtherSwarm,
     /// It replaces a key that is not the one of this node.
     #[error("it replaces another swarm key than the one of this node")]
     OtherKey,
+}
+
+impl From<Malformed> for Refused {
+    fn from(malformed: Malformed) -> Self {
+        Self::Malformed(malformed.0)
+    }
 }
 
 /// Returns the public key in a peer ID, if it is one of ed25519.

@@ -118,7 +118,7 @@ fn the_new_key_of_another_swarm_is_refused() {
     let stranger = open(dir.path(), &SwarmKey::generate(), admin);
     swarm.admin.rekey(Duration::from_secs(10)).unwrap();
     let news = swarm.admin.news_for(&Message::default());
-    assert!(matches!(stranger.receive(news), (true, Some(Refused::OtherKey))));
+    assert!(matches!(stranger.receive(news), (false, Some(Refused::OtherKey))));
     assert_eq!(stranger.newest_key(), stranger.0.configured);
 }
 
@@ -130,4 +130,129 @@ fn a_new_key_is_not_told_without_an_admission_list() {
     swarm.tell();
     swarm.member.state().list = None;
     assert!(swarm.member.news_for(&Message::default()).key.is_empty());
+}
+
+#[test]
+fn the_list_of_another_swarm_of_the_same_admin_is_refused() {
+    let (swarm, dir) = (Swarm::new(), tempfile::tempdir().unwrap());
+    let stranger = open(dir.path(), &SwarmKey::generate(), swarm.admin.admin());
+    let news = swarm.admin.news_for(&Message::default());
+    assert!(matches!(stranger.receive(news), (false, Some(Refused::OtherSwarm))));
+    assert_eq!(stranger.list(), None);
+    // Nor does the node directory take its list along.
+    swarm.tell();
+    swarm.member.save().unwrap();
+    let moved = open(swarm.dirs[1].path(), &SwarmKey::generate(), swarm.admin.admin());
+    assert_eq!(moved.list(), None);
+}
+
+#[test]
+fn a_list_is_for_the_newest_key_and_taken_by_new_nodes_with_either() {
+    let swarm = Swarm::new();
+    let new = swarm.admin.rekey(Duration::from_secs(1000)).unwrap();
+    assert_eq!(swarm.admin.list().unwrap().swarm, new.fingerprint());
+    for key in [&swarm.key, &new] {
+        let dir = tempfile::tempdir().unwrap();
+        let fresh = open(dir.path(), key, swarm.admin.admin());
+        let told = fresh.receive(swarm.admin.news_for(&fresh.sequences()));
+        assert!(matches!(told, (true, None)), "{told:?}");
+        assert_eq!((fresh.list(), fresh.newest_key()), (swarm.admin.list(), new.clone()));
+    }
+}
+
+#[test]
+fn a_new_node_takes_the_newer_of_two_lists_and_none_older_than_its_invitation_tells() {
+    let swarm = Swarm::new();
+    let removed = PeerId::random();
+    swarm.admin.allow(removed).unwrap();
+    let old = swarm.admin.news_for(&Message::default());
+    swarm.admin.remove(removed).unwrap();
+    let news = swarm.admin.news_for(&Message::default());
+    let [one, other] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let fresh = open(one.path(), &swarm.key, swarm.admin.admin());
+    fresh.receive(old.clone());
+    assert!(fresh.admits(&removed), "it cannot know better yet");
+    fresh.receive(news.clone());
+    assert!(!fresh.admits(&removed));
+    expect_list(other.path(), swarm.admin.list().unwrap().sequence).unwrap();
+    let invited = open(other.path(), &swarm.key, swarm.admin.admin());
+    assert!(matches!(invited.receive(old.clone()), (false, Some(Refused::Older { .. }))));
+    assert_eq!(invited.list(), None);
+    assert!(matches!(invited.receive(news), (true, None)));
+    invited.save().unwrap();
+    let again = open(other.path(), &swarm.key, swarm.admin.admin());
+    assert!(matches!(again.receive(old), (false, Some(Refused::Older { .. }))) && !again.admits(&removed));
+}
+
+#[test]
+fn of_two_lists_with_one_number_the_later_one_counts() {
+    let swarm = Swarm::new();
+    swarm.tell();
+    // The admin's directory was restored from a backup, and the list changed in another way.
+    let list = swarm.admin.list().unwrap();
+    let peer = PeerId::random();
+    let mut members = list.members.clone();
+    members.insert(peer);
+    let key = admin::load(swarm.dirs[0].path()).unwrap().unwrap();
+    let sealed = |issued| {
+        let later = AdmissionList { members: members.clone(), issued, ..list.clone() };
+        Message { list: list::seal(&later, &key).unwrap(), ..Message::default() }
+    };
+    assert!(matches!(swarm.member.receive(sealed(list.issued - 1)), (false, None)));
+    assert!(!swarm.member.admits(&peer));
+    assert!(matches!(swarm.member.receive(sealed(list.issued + 1)), (true, None)));
+    assert!(swarm.member.admits(&peer));
+}
+
+#[test]
+fn a_list_of_an_older_version_counts_at_its_node_until_the_admin_has_signed_it_again() {
+    let swarm = Swarm::new();
+    swarm.tell();
+    let key = admin::load(swarm.dirs[0].path()).unwrap().unwrap();
+    let list = swarm.admin.list().unwrap();
+    let old = list::seal_old(&list, &key);
+    for members in [&swarm.admin, &swarm.member] {
+        let mut saved = members.state().saved();
+        saved.list.clone_from(&old);
+        file::save(&members.0.data_dir, &saved).unwrap();
+    }
+    let member = open(swarm.dirs[1].path(), &swarm.key, swarm.admin.admin());
+    assert_eq!(member.list().unwrap().members, list.members);
+    assert!(member.news_for(&Message::default()).list.is_empty(), "others would refuse it");
+    let admin = open(swarm.dirs[0].path(), &swarm.key, None);
+    let renewed = admin.list().unwrap();
+    assert!(renewed.sequence == list.sequence + 1 && renewed.swarm == swarm.key.fingerprint());
+    assert!(matches!(member.receive(admin.news_for(&member.sequences())), (true, None)));
+    assert_eq!(member.list(), admin.list());
+}
+
+#[tokio::test(start_paused = true)]
+async fn members_that_cannot_be_written_count_and_are_written_again_until_they_are() {
+    let swarm = Swarm::new();
+    let path = swarm.dirs[1].path().join(FILE);
+    // A directory in its place: no rename succeeds.
+    std::fs::create_dir(&path).unwrap();
+    let running = tokio::spawn(swarm.member.clone().run());
+    tokio::time::sleep(FIRST_RETRY).await;
+    swarm.tell();
+    tokio::time::sleep(FIRST_RETRY * 5).await;
+    assert!(path.is_dir() && swarm.member.list() == swarm.admin.list());
+    std::fs::remove_dir(&path).unwrap();
+    tokio::time::sleep(MAX_RETRY * 2).await;
+    running.abort();
+    let again = open(swarm.dirs[1].path(), &swarm.key, swarm.admin.admin());
+    assert_eq!(again.list(), swarm.admin.list());
+}
+
+#[test]
+fn an_admin_whose_first_list_cannot_be_written_is_made_by_the_next_try() {
+    let dir = tempfile::tempdir().unwrap();
+    let members = open(dir.path(), &SwarmKey::generate(), None);
+    let path = dir.path().join(FILE);
+    std::fs::create_dir(&path).unwrap();
+    assert!(matches!(members.init_admin([]), Err(AdminError::Save(_))));
+    assert!(members.list().is_none() && members.admin().is_none());
+    std::fs::remove_dir(&path).unwrap();
+    let admin = members.init_admin([]).unwrap();
+    assert!(matches!(members.init_admin([]), Err(AdminError::Exists(there)) if there == admin));
 }

@@ -59,6 +59,31 @@ async fn a_stream_that_the_peer_opens_has_a_large_window_before_it_is_read() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stream_whose_window_grows_while_a_frame_is_read_goes_on() {
+    let account = account(32 << 20);
+    let (mut near, far) = duplex(8 << 20);
+    let mut streams = accept(far, &account);
+    near.write_all(&header(WINDOW_UPDATE, SYN_FLAG, 1, 0)).await.unwrap();
+    assert_eq!(window_update(&mut near, 1).await, EARLY_WINDOW);
+    let body = bytes(yamux::DEFAULT_CREDIT as usize + 10_000);
+    let (within, beyond) = body.split_at(yamux::DEFAULT_CREDIT as usize);
+    send(&mut near, 0, 1, within).await;
+    // Half of a frame that the window of yamux has no room for; yamux grants more before the other half comes.
+    let (half, rest) = beyond.split_at(beyond.len() / 2);
+    near.write_all(&header(DATA, 0, 1, beyond.len() as u32)).await.unwrap();
+    near.write_all(half).await.unwrap();
+    let mut stream = streams.recv().await.unwrap();
+    let mut got = vec![0; body.len()];
+    let sent = async {
+        window_update(&mut near, 1).await;
+        near.write_all(rest).await.unwrap();
+    };
+    let both = futures::future::join(stream.read_exact(&mut got), sent);
+    timeout(Duration::from_secs(5), both).await.expect("all bytes").0.unwrap();
+    assert!(got == body);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_peer_that_sends_more_than_it_was_granted_is_disconnected() {
     let account = account(64 << 20);
     let (mut near, far) = duplex(8 << 20);

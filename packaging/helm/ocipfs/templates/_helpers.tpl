@@ -14,6 +14,44 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end }}
 
+{{/*
+Settings as TOML: a dictionary of `in`, as values have it, and `out`, which is filled. Numbers of values are floats, which TOML would
+have as 1e+06, and the program refuses.
+*/}}
+{{- define "ocipfs.whole" -}}
+{{- range $key, $value := .in }}
+{{- if kindIs "map" $value }}
+{{- $below := dict }}
+{{- include "ocipfs.whole" (dict "in" $value "out" $below) }}
+{{- $_ := set $.out $key $below }}
+{{- else if kindIs "slice" $value }}
+{{- $all := list }}
+{{- range $value }}
+{{- if include "ocipfs.isWhole" . }}
+{{- $all = append $all (int64 .) }}
+{{- else }}
+{{- $all = append $all . }}
+{{- end }}
+{{- end }}
+{{- $_ := set $.out $key $all }}
+{{- else if include "ocipfs.isWhole" $value }}
+{{- $_ := set $.out $key (int64 $value) }}
+{{- else }}
+{{- $_ := set $.out $key $value }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "ocipfs.isWhole" -}}
+{{- if kindIs "float64" . }}{{ if eq (floor .) . }}true{{ end }}{{ end }}
+{{- end }}
+
+{{- define "ocipfs.settings" -}}
+{{- $settings := dict }}
+{{- include "ocipfs.whole" (dict "in" (default dict .Values.settings) "out" $settings) }}
+{{- toToml $settings | trim }}
+{{- end }}
+
 {{/* The address of the seed: that of its pod behind the headless service, looked up at each dial. */}}
 {{- define "ocipfs.seedAddress" -}}
 /dns/{{ include "ocipfs.name" . }}-seed-0.{{ include "ocipfs.name" . }}-peers.{{ .Release.Namespace }}.svc/tcp/4001/p2p/$(SEED_PEER)
@@ -30,7 +68,7 @@ metadata:
     app.kubernetes.io/component: {{ .component }}
   annotations:
     # Pods read settings at their start only, so they start again when these change.
-    checksum/settings: {{ toToml (default dict $values.settings) | sha256sum }}
+    checksum/settings: {{ include "ocipfs.settings" $root | sha256sum }}
     {{- with $values.podAnnotations }}{{ toYaml . | nindent 4 }}{{ end }}
 spec:
   automountServiceAccountToken: false
@@ -91,7 +129,7 @@ spec:
         - name: registry
           containerPort: 5050
           {{- if and (not $seed) (eq $values.mode "daemonset") $values.daemonset.hostPort }}
-          hostPort: {{ $values.daemonset.hostPort }}
+          hostPort: {{ int64 $values.daemonset.hostPort }}
           hostIP: 127.0.0.1
           {{- end }}
         - name: swarm

@@ -4,7 +4,7 @@ use super::{at, path, refused, why};
 use crate::{
     access,
     content::{self, car::ByteSpan},
-    gateway, http, memory, rpc,
+    gateway, http, memory, rpc, signatures,
 };
 
 /// All groups of this file.
@@ -116,6 +116,34 @@ fn acme_errors(text: &mut String) {
     );
 }
 
+fn policy_errors(text: &mut String) {
+    let file = || "/etc/ocipfs/policy.toml".to_string();
+    let unknown = || signatures::Error::UnknownKey { policy: 1, key: "release".into() };
+    {
+        use http::PolicyFileError as E;
+        instances!(text, http::PolicyFileError,
+            E::Read { .. } => E::Read { path: file(), why: refused().to_string() },
+            E::Invalid { .. } => E::Invalid { path: file(), why: unknown() },
+        );
+    }
+    {
+        use signatures::Error as E;
+        instances!(text, signatures::Error,
+            E::Toml { .. } => E::Toml { line: 3, why: why() },
+            E::Kind(_) => E::Kind("release".into()),
+            E::Key { .. } => E::Key { name: "release".into(), why: why() },
+            E::UnknownKey { .. } => unknown(),
+            E::Empty(_) => E::Empty(1),
+            E::TooMany(_) => E::TooMany(65),
+        );
+    }
+    use signatures::KeyError as E;
+    instances!(text, signatures::KeyError,
+        E::Missing => E::Missing,
+        E::Unsupported => E::Unsupported,
+    );
+}
+
 fn access_errors(text: &mut String) {
     let file = || "/etc/ocipfs/access.toml".to_string();
     let typo = || "\n[[rules]]".parse::<access::Rules>().unwrap_err();
@@ -130,6 +158,7 @@ fn access_errors(text: &mut String) {
             E::Invalid { .. } => E::Invalid { path: file(), why: typo() },
         );
     }
+    policy_errors(text);
     {
         use http::TokensError as E;
         instances!(text, http::TokensError,

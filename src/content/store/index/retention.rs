@@ -58,10 +58,11 @@ impl RetentionClass {
     }
 }
 
-/// Returns the repository that retains something by this key.
-pub fn repository_of(gc_root_key: &[u8]) -> Option<&str> {
+/// Returns the repository that retains something by this key, and the digest that it has there.
+pub fn held_by(gc_root_key: &[u8]) -> Option<(&str, &str)> {
     let rest = std::str::from_utf8(gc_root_key).ok()?.strip_prefix(REPOSITORY)?;
-    Some(rest.rsplit_once('/')?.0.rsplit_once('/')?.0)
+    let (rest, digest) = rest.rsplit_once('/')?;
+    Some((rest.rsplit_once('/')?.0, digest))
 }
 
 /// Tells every root that is retained, and why.

@@ -2,7 +2,7 @@ use std::sync::{Arc, Mutex};
 
 use super::*;
 use crate::content::{
-    Readers, SharePolicy, View, Viewer,
+    Readers, SharePolicy, SignatureCheck, View, Viewer,
     store::{
         index::{GcRoot, Index, release_root, retain_root},
         note_from_peers,
@@ -20,6 +20,10 @@ impl Viewer for Sees {
     fn sees(&self, repository: &str) -> bool {
         self.repositories.lock().unwrap().contains(&repository)
     }
+
+    fn sees_unsigned(&self, repository: &str) -> bool {
+        !repository.starts_with("signed/")
+    }
 }
 
 impl Readers for Sees {
@@ -33,6 +37,25 @@ impl Readers for Sees {
 
     fn peers_see_all(&self) -> bool {
         self.peers_see_all
+    }
+}
+
+/// A check by which these digests are signed.
+#[derive(Default)]
+struct Signed(Mutex<Vec<Digest>>);
+
+impl SignatureCheck for Arc<Signed> {
+    fn covers(&self, repository: &str) -> bool {
+        repository.starts_with("signed/")
+    }
+
+    fn covers_anything(&self) -> bool {
+        true
+    }
+
+    fn passes(&self, _: &Store, repository: &str, digest: &Digest) -> Result<bool, Error> {
+        assert!(self.covers(repository));
+        Ok(self.0.lock().unwrap().contains(digest))
     }
 }
 
@@ -79,6 +102,31 @@ fn pushed_content_is_visible_to_those_who_see_a_repository_that_holds_it() {
         assert_eq!(see(&[]), [is_root, true, false, false]);
         database.write(|write| note_from_peers(write, &root)).unwrap();
         assert_eq!(see(&[]), [true; 4]);
+    }
+}
+
+#[test]
+fn unsigned_content_is_visible_to_no_other_viewer_and_no_peer_until_it_is_signed() {
+    for length in [1000, 3 * MIB] {
+        let (_dir, store) = temp();
+        let (signed, content) = (Arc::new(Signed::default()), bytes(1, length));
+        store.set_signature_check(Arc::new(signed.clone()));
+        let dag = Dag::new(Profile::UnixfsV1, &content);
+        put(&store, &content, &[&dag]);
+        let (root, digest) = (dag.root(), Digest::sha256_of(&content));
+        let hold = |key: String| store.database().write(|write| retain_root(write, &key, &root)).unwrap();
+        let see = || seen(&store, &dag, &content, &["signed/app", "team/app"]);
+        let shows = || SharePolicy::All.shows(&store, &root).unwrap();
+        hold(format!("repository/signed/app/blobs/{digest}"));
+        assert!(see() == [false; 4] && !shows());
+        assert!(!store.is_for_all("signed/app") && store.is_for_all("team/app"));
+        signed.0.lock().unwrap().push(digest.clone());
+        assert!(see() == [true; 4] && shows());
+        signed.0.lock().unwrap().clear();
+        assert!(see() == [false; 4] && !shows());
+        // The same bytes in a repository that needs no signatures.
+        hold(format!("repository/team/app/blobs/{digest}"));
+        assert!(see() == [true; 4] && shows());
     }
 }
 

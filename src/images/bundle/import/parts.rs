@@ -207,7 +207,7 @@ fn expect(content: &Content, bundle: &ReadBundle) -> Result<FileImporter, Error>
 
 /// Returns how the content of a bundle counts: as that of peers, or as pushed where any of its repositories is not for all.
 fn origin(content: &Content, bundle: &ReadBundle) -> Origin {
-    let is_for_all = |repository: &Name| content.store().peers_see_repository(repository.as_str());
+    let is_for_all = |repository: &Name| content.store().is_for_all(repository.as_str());
     match bundle.manifest.images.iter().all(|image| is_for_all(&image.repository)) {
         true => Origin::Peers,
         false => Origin::Pushed,

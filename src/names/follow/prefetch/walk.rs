@@ -219,11 +219,29 @@ impl<'a> Walk<'a> {
             }
         };
         let WalkedRepository { name, directory, .. } = repository;
+        if let Some(why) = self.unsigned(name, *directory).await {
+            self.why.get_or_insert(why);
+            return Ok(());
+        }
         let version =
             RepositoryVersion { directory: *directory, depth: self.depth, is_sparse, since: content::now() };
         self.resolver.followed().serve_version(self.content(), self.name, name, version).await?;
         self.missing.repositories -= 1;
         Ok(())
+    }
+
+    /// Why a version is not served as complete though all of it is here: it is not signed as the policies say. Where only
+    /// indexes are fetched beforehand, each pull is checked alone.
+    async fn unsigned(&self, name: &Name, directory: Cid) -> Option<String> {
+        if self.depth == Depth::Index {
+            return None;
+        }
+        let at = CidPath::from(directory).with_search_root(self.root.search_root());
+        match self.resolver.unsigned_tag(name, &at).await {
+            Ok(None) => None,
+            Ok(Some((tag, why))) => Some(format!("{name}:{tag} is not served: {why}")),
+            Err(error) => Some(error.to_string()),
+        }
     }
 
     /// For each repository, the blobs that its complete version does not have; none where its directories could not be

@@ -1,0 +1,155 @@
+use std::sync::Arc;
+
+use ocipfs_oci::{Descriptor, Digest, Name, Reference};
+
+use crate::{
+    content,
+    images::signed::MAX_SIGNATURES,
+    names::{BlobSource, Document, Error, NameKind, Resolver, resolve::layout::IpfsImage},
+    signatures::{
+        Checked, MAX_PART_BYTES, Policies, SignatureManifest, Signer, Verdict, is_signature_type, tags_of,
+    },
+};
+
+/// Where signatures of a manifest are searched.
+pub enum Evidence<'a> {
+    /// Under a name.
+    Name { kind: &'a NameKind, resolver: &'a Resolver },
+    /// In one version of a followed repository, and in the pushed repository of its name.
+    Layout { image: &'a IpfsImage<'a>, resolver: &'a Resolver, name: &'a Name },
+}
+
+/// What was found of a manifest.
+pub enum Found {
+    /// It is a signature itself.
+    Signature,
+    /// It is signed as the policies say, or not.
+    Judged(Verdict),
+}
+
+impl Evidence<'_> {
+    /// Decides about a manifest, by its own signatures alone.
+    pub async fn found(&self, policies: &Arc<Policies>, document: &Document) -> Result<Found, Error> {
+        if self.checked(policies, document).await?.is_some() {
+            return Ok(Found::Signature);
+        }
+        let mut signers = self.local_signers(policies, &document.digest).await?;
+        let mut failed = None;
+        for candidate in self.candidates(&document.digest).await? {
+            match self.signature(policies, candidate).await {
+                Ok(Some(checked)) if checked.subject == document.digest => signers.extend(&checked.signers),
+                Ok(_) => {}
+                // Others may be enough.
+                Err(error) => drop(failed.get_or_insert(error)),
+            }
+        }
+        match (policies.judge(self.name().as_str(), &signers, content::now()), failed) {
+            (Verdict::Withheld(_), Some(error)) => Err(error),
+            (verdict, _) => Ok(Found::Judged(verdict)),
+        }
+    }
+
+    /// Returns what the manifest of a digest signs, if it is a signature.
+    async fn signature(&self, policies: &Policies, digest: Digest) -> Result<Option<Arc<Checked>>, Error> {
+        if let Some(found) = policies.found(&digest) {
+            return Ok(found);
+        }
+        match self.manifest(&Reference::Digest(digest)).await {
+            Ok(signature) => self.checked(policies, &signature).await,
+            Err(error) if error.is_absence() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns what a manifest signs, if it is a signature.
+    async fn checked(&self, policies: &Policies, document: &Document) -> Result<Option<Arc<Checked>>, Error> {
+        if let Some(found) = policies.found(&document.digest) {
+            return Ok(found);
+        }
+        let Some(parsed) = SignatureManifest::parse(&document.bytes) else {
+            return Ok(policies.remember(&document.digest, None));
+        };
+        let config = self.bytes(&parsed.config.0, parsed.config.1).await?;
+        let mut layers = Vec::new();
+        for part in &parsed.parts {
+            layers.push(self.bytes(&part.digest, part.size).await?);
+        }
+        let checked = parsed.check(policies.keys(), &config, &layers, content::now());
+        Ok(policies.remember(&document.digest, checked))
+    }
+
+    /// The manifests that may be signatures of a digest.
+    async fn candidates(&self, digest: &Digest) -> Result<Vec<Digest>, Error> {
+        let mut found = Vec::new();
+        for tag in tags_of(digest) {
+            match self.manifest(&Reference::Tag(tag)).await {
+                Ok(signature) => found.push(signature.digest),
+                Err(error) if error.is_absence() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let is_signature = |one: &Descriptor| {
+            one.artifact_type.as_ref().is_some_and(|kind| is_signature_type(kind.as_str()))
+        };
+        found.extend(self.referrers(digest).await?.into_iter().filter(is_signature).map(|one| one.digest));
+        found.truncate(MAX_SIGNATURES);
+        Ok(found)
+    }
+
+    fn name(&self) -> &Name {
+        match self {
+            Self::Name { kind, .. } => kind.name(),
+            Self::Layout { name, .. } => name,
+        }
+    }
+
+    fn resolver(&self) -> &Resolver {
+        match self {
+            Self::Name { resolver, .. } | Self::Layout { resolver, .. } => resolver,
+        }
+    }
+
+    async fn local_signers(&self, policies: &Arc<Policies>, digest: &Digest) -> Result<Vec<Signer>, Error> {
+        match self {
+            // The name has what was pushed.
+            Self::Name { .. } => Ok(Vec::new()),
+            Self::Layout { resolver, name, .. } => Ok(resolver.local_signers(policies, name, digest).await?),
+        }
+    }
+
+    async fn manifest(&self, reference: &Reference) -> Result<Document, Error> {
+        match self {
+            Self::Name { kind, resolver } => kind.manifest(resolver, reference).await,
+            Self::Layout { image, .. } => image.manifest(reference).await,
+        }
+    }
+
+    async fn referrers(&self, digest: &Digest) -> Result<Vec<Descriptor>, Error> {
+        let found = match self {
+            Self::Name { kind, resolver } => kind.referrers(resolver, digest, "").await,
+            Self::Layout { image, .. } => image.referrers(digest, "").await,
+        };
+        match found {
+            Err(error) if error.is_absence() => Ok(Vec::new()),
+            found => found.map(|referrers| referrers.found),
+        }
+    }
+
+    /// Reads a blob of a signature.
+    async fn bytes(&self, digest: &Digest, size: u64) -> Result<Vec<u8>, Error> {
+        let located = match self {
+            Self::Name { kind, resolver } => kind.locate_blob(resolver, digest).await?,
+            Self::Layout { image, .. } => image.blob(digest).await?,
+        };
+        let bytes = match located {
+            BlobSource::Inline(bytes) => bytes.to_vec(),
+            BlobSource::Blob(blob) => {
+                let content = self.resolver().content();
+                content.read_blob(&blob, size.min(MAX_PART_BYTES)).await?.to_vec()
+            }
+        };
+        let is_right = ocipfs_oci::Hasher::of(digest.algorithm(), &bytes) == *digest;
+        // What is not what it is called signs nothing.
+        Ok(if is_right { bytes } else { Vec::new() })
+    }
+}
