@@ -77,6 +77,7 @@ mod tests {
             listen: "localhost:5050".into(),
             tls: false,
             access_rules: None,
+            policies: None,
             shares_restricted: false,
             naming: Naming {
                 share: SharePolicy::All,

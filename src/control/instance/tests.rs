@@ -42,6 +42,7 @@ impl Bed {
             listen: "localhost:5050".into(),
             tls: false,
             access_rules: None,
+            policies: None,
             shares_restricted: false,
             naming: Naming {
                 share: SharePolicy::All,
