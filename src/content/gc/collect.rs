@@ -94,11 +94,13 @@ impl GarbageCollector {
     }
 
     /// Removes everything that is unreachable and not in use, and compacts the index; `dry` only counts what would go.
+    #[cfg(test)]
     pub fn collect(&self, store: &Store, dry: bool) -> Result<Collected, Error> {
         self.collect_with(store, dry, &mut |_| {})
     }
 
-    /// Does the same as [`Self::collect`]; `progress` is told how far it is.
+    /// Removes everything that is unreachable and not in use, and compacts the index; `dry` only counts what would go.
+    /// `progress` is told how far it is.
     pub fn collect_with(
         &self,
         store: &Store,
@@ -112,7 +114,7 @@ impl GarbageCollector {
         Ok(collected)
     }
 
-    /// Collects like [`Self::collect`]; with `before`, files used since then and partial blobs stay.
+    /// Collects like [`Self::collect_with`]; with `before`, files used since then and partial blobs stay.
     pub(super) fn collect_older(
         &self,
         store: &Store,

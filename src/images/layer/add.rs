@@ -1,6 +1,12 @@
 //! Files, folders and layers on IPFS become a layer manifest, in one pass over the bytes of each.
 
-use std::{io, sync::Arc};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use bytes::Bytes;
 use ocipfs_node::Cid;
@@ -179,10 +185,13 @@ async fn read_layer(
             return Err(Error::Name(name));
         }
         let put = BlobWriter::unhashed(content.store(), profile).map_err(content::Error::from)?;
-        let (inspect, is_folder) = (LayerInspector::new(), file.is_folder);
-        let sink = LayerSink { inspect, put, progress, is_folder, done: 0, refused: None };
-        let LayerSink { inspect, put, done: counted, .. } = sink.fill(file)?;
+        let inspect = LayerInspector::new();
+        let unpacked = file.is_folder.then(|| inspect.unpacked());
+        let sink = LayerSink { inspect, put, progress, unpacked, done: 0, refused: None };
+        let LayerSink { inspect, put, mut progress, unpacked, done, .. } = sink.fill(file)?;
         let layer = inspect.finish().map_err(|why| Error::NoLayer { what, why })?;
+        let counted = unpacked.map_or(done, |unpacked| unpacked.load(Ordering::Relaxed));
+        progress(counted);
         let written = put.finish().map_err(content::Error::from)?;
         let file = written.root.cid;
         let directory = Document::directory(&name, &written.root, profile);
@@ -254,7 +263,8 @@ struct LayerSink {
     inspect: LayerInspector,
     put: BlobWriter,
     progress: Told,
-    is_folder: bool,
+    /// Counts the bytes of a folder, in place of those that they are compressed to.
+    unpacked: Option<Arc<AtomicU64>>,
     done: u64,
     /// Kept here, since `Write` has only `io::Error` to say it with.
     refused: Option<Rejection>,
@@ -281,7 +291,10 @@ impl LayerSink {
         if let Err(error) = self.inspect.update(&chunk) {
             return self.refuse(Rejection::Layer(error));
         }
-        self.done = if self.is_folder { self.inspect.unpacked() } else { self.done + chunk.len() as u64 };
+        self.done = match &self.unpacked {
+            Some(unpacked) => unpacked.load(Ordering::Relaxed),
+            None => self.done + chunk.len() as u64,
+        };
         (self.progress)(self.done);
         match self.put.write(chunk) {
             Ok(()) => Ok(()),

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, Ordering},
+    atomic::AtomicU64,
     mpsc::{SyncSender, sync_channel},
 };
 use std::thread::{self, JoinHandle};
@@ -189,9 +189,9 @@ impl LayerInspector {
         Ok(())
     }
 
-    /// Returns how many bytes of the uncompressed tar have come so far.
-    pub fn unpacked(&self) -> u64 {
-        self.unpacked.load(Ordering::Relaxed)
+    /// Returns the counter of the bytes of the uncompressed tar, which is complete once the inspector has finished.
+    pub fn unpacked(&self) -> Arc<AtomicU64> {
+        self.unpacked.clone()
     }
 
     /// Returns the properties of the layer, once all its bytes were given.

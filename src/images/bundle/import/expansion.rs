@@ -3,7 +3,7 @@
 //! A bundle has each block as often as its files have it, so whole bundles do not expand. But a part of one may have a block that
 //! its files have in other parts, too, and is imported alone; the block fills all of its places at once.
 
-use super::super::Error;
+use crate::images::bundle::Error;
 
 /// Written without regard to what was read.
 const FREE_BYTES: u64 = if cfg!(test) { 2 << 20 } else { 1 << 30 };
