@@ -68,6 +68,11 @@ impl Url {
         self.read(200, "", |_| {})
     }
 
+    /// Gets the body with these header lines, each with its end, and throws it away.
+    pub fn get_with(&self, headers: &str) -> Result<(), Failure> {
+        self.read(200, headers, |_| {}).map(drop)
+    }
+
     /// Gets the body and hashes it.
     pub fn hash(&self) -> Result<Digest, Failure> {
         let mut hasher = Hasher::new(Algorithm::Sha256);

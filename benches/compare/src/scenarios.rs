@@ -17,6 +17,7 @@ mod range;
 mod resolved;
 mod room;
 mod rpc;
+mod ruled;
 mod secured;
 mod spread;
 mod stored;
@@ -51,9 +52,10 @@ const fn scenario(name: &'static str, what: &'static str, run: fn(&Room) -> Resu
 }
 
 /// All of them, in the order of a full run.
-pub const ALL: [Scenario; 21] = [
+pub const ALL: [Scenario; 22] = [
     scenario("get", "GET of a stored blob", stored::run),
     scenario("tls", "GET of a stored blob over TLS", secured::run),
+    scenario("rules", "many clients with tokens, by access rules", ruled::run),
     scenario("add", "add a tar of new bytes", added::run),
     scenario("import", "import a docker archive", imported::run),
     scenario("resolve", "a tag in a layout of ten thousand", resolved::run),

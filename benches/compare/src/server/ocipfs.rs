@@ -1,6 +1,7 @@
 //! `ocipfs serve` and the commands that speak to it.
 
 use std::{
+    ffi::OsString,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
@@ -43,6 +44,8 @@ pub struct Serve<'a> {
     pub http_providers: Vec<String>,
     /// The certificate of its registry.
     pub tls: Option<&'a Secure>,
+    /// Further arguments.
+    pub more: Vec<OsString>,
 }
 
 /// A layer, as `layer add` prints it.
@@ -119,6 +122,7 @@ impl<'a> Ocipfs<'a> {
         if let Some(Secure { certificate, key, .. }) = serve.tls {
             command.arg("--tls-cert").arg(certificate).arg("--tls-key").arg(key);
         }
+        command.args(&serve.more);
         let rpc = serve.rpc.then(free_port).transpose()?;
         command.args(rpc.iter().flat_map(|rpc| ["--rpc-listen".into(), rpc.to_string()]));
         let mut process = room.children.start(&mut command, &dir)?;
