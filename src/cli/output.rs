@@ -29,6 +29,11 @@ pub fn write(bytes: &[u8]) {
     }
 }
 
+/// Writes a line to stderr. The command goes on without it if its reader is gone or the disk is full.
+pub fn write_note(line: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 /// Notes on the way to a result.
 pub struct Output {
     quiet: bool,
@@ -57,7 +62,7 @@ impl Output {
     /// Prints how far the command is, where it is not shown otherwise.
     pub fn tick(&self) {
         if let Some(line) = self.progress.line() {
-            eprintln!("{line}");
+            write_note(format_args!("{line}"));
         }
     }
 

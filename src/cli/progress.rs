@@ -6,7 +6,7 @@ use indicatif::{HumanBytes, HumanCount, HumanDuration, ProgressBar, ProgressStyl
 use serde::Serialize;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use super::Global;
+use super::{Global, output::write_note};
 use crate::control::{Progress, Unit};
 
 /// Time between two lines where stderr is not a terminal.
@@ -60,7 +60,7 @@ impl ProgressView {
         let is_next = self.phase.as_ref().is_none_or(|phase| phase.progress.phase != progress.phase);
         match &mut self.kind {
             Kind::Hidden => return,
-            Kind::Json => eprintln!("{}", event(&progress)),
+            Kind::Json => write_note(format_args!("{}", event(&progress))),
             Kind::Bar(bar) => {
                 if let Some(last) = bar.take_if(|_| is_next) {
                     last.finish_and_clear();

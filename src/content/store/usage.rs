@@ -110,6 +110,8 @@ impl Store {
     pub fn check_claim(&self, bytes: u64) -> Result<(), Error> {
         match self.0.usage.limit.get() {
             Some((limit, _)) if bytes > *limit => Err(self.quota()),
+            // What is evicted for them will be free.
+            Some((limit, _)) if self.used_bytes()?.saturating_add(bytes) > *limit => Ok(()),
             _ if bytes > self.free_bytes()? => Err(Error::Full),
             _ => Ok(()),
         }

@@ -127,22 +127,26 @@ impl Store {
 
     /// Whether peers may be told of a block, as far as repositories say.
     pub fn peers_see(&self, cid: &Cid) -> Result<bool, Error> {
-        match self.0.readers.get().is_some_and(|readers| readers.peers_see_all()) {
-            true => Ok(true),
-            false => self.all_see(cid),
-        }
+        self.is_open_to(cid, self.0.readers.get().is_some_and(|readers| readers.peers_see_all()))
     }
 
     /// Whether all may read a block, peers or not.
     pub fn all_see(&self, cid: &Cid) -> Result<bool, Error> {
+        self.is_open_to(cid, false)
+    }
+
+    /// Whether those may read a block who see every repository, or only those that all see. What has to be signed and is not,
+    /// is for neither.
+    fn is_open_to(&self, cid: &Cid, see_every: bool) -> Result<bool, Error> {
         let readers = self.0.readers.get();
         let is_checked = self.0.signatures.get().is_some_and(|check| check.covers_anything());
-        if !is_checked && readers.is_none_or(|readers| readers.hides_nothing()) {
+        let is_hidden = !see_every && readers.is_some_and(|readers| !readers.hides_nothing());
+        if !is_checked && !is_hidden {
             return Ok(true);
         }
         let sight = Sight {
-            tree_is_open: self.tree_is_open(),
-            sees: &|repository| readers.is_none_or(|readers| readers.all_see(repository)),
+            tree_is_open: see_every || self.tree_is_open(),
+            sees: &|repository| see_every || readers.is_none_or(|readers| readers.all_see(repository)),
             sees_unsigned: &|repository| !self.needs_signatures(repository),
         };
         self.is_seen(cid, &sight)

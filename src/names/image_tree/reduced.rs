@@ -17,7 +17,10 @@ impl ImageTree {
     /// Fails if an index has none of the platforms.
     pub fn reduce(&mut self, platforms: &[Platform]) -> Result<(), TreeError> {
         if !platforms.is_empty() {
-            self.top = self.reduced(self.top.clone(), platforms, MAX_DEPTH)?;
+            let mut replaced = Vec::new();
+            self.top = self.reduced(self.top.clone(), platforms, MAX_DEPTH, &mut replaced)?;
+            // Not before: an index may name another one twice.
+            replaced.iter().for_each(|digest| drop(self.documents.remove(digest)));
         }
         Ok(())
     }
@@ -27,6 +30,7 @@ impl ImageTree {
         descriptor: Descriptor,
         platforms: &[Platform],
         depth: usize,
+        replaced: &mut Vec<Digest>,
     ) -> Result<Descriptor, TreeError> {
         let Some(bytes) = self.documents.get(&descriptor.digest) else { return Ok(descriptor) };
         let Some(ManifestOrIndex::Index(mut index)) = ManifestOrIndex::of(&descriptor, bytes)? else {
@@ -40,7 +44,7 @@ impl ImageTree {
             TreeError::NoPlatform { digest: descriptor.digest.clone(), wanted, found }
         })?;
         for entry in entries {
-            index.manifests.push(self.reduced(entry, platforms, depth)?);
+            index.manifests.push(self.reduced(entry, platforms, depth, replaced)?);
         }
         // An index that has all of it keeps its bytes.
         if index == before {
@@ -51,7 +55,7 @@ impl ImageTree {
             what: descriptor.digest.to_string(),
             why: why(error),
         })?;
-        self.documents.remove(&descriptor.digest);
+        replaced.push(descriptor.digest.clone());
         let (digest, size) = (Digest::sha256_of(&json), json.len() as u64);
         self.documents.insert(digest.clone(), Bytes::from(json));
         Ok(Descriptor { digest, size, data: None, ..descriptor })

@@ -1,7 +1,7 @@
 //! How many bytes of files an import may write for the bytes that it reads.
 //!
-//! A bundle has each block as often as its files have it, so whole bundles do not expand. But a part of one may have a block that
-//! its files have in other parts, too, and is imported alone; the block fills all of its places at once.
+//! A bundle has each block once, which fills all of its places at once. Whole bundles expand little, unless their files repeat
+//! themselves; a part of one may have a block that its files have in other parts, too.
 
 use crate::images::bundle::Error;
 
@@ -13,26 +13,34 @@ pub struct Expansion {
     /// The ratio; none for no limit.
     most: Option<u64>,
     /// The bytes of all files, where they are known.
-    total: u64,
+    total: Option<u64>,
     written: u64,
 }
 
 impl Expansion {
     /// Begins an import of `total` bytes, or of an unknown number.
     pub fn new(most: Option<u64>, total: Option<u64>) -> Self {
-        Self { most, total: total.unwrap_or_default(), written: 0 }
+        Self { most, total, written: 0 }
     }
 
     /// Counts bytes that are about to be written, after `read` bytes were read. Refuses them where they are too many.
     pub fn add(&mut self, bytes: u64, read: u64, what: &str) -> Result<(), Error> {
         let written = self.written.saturating_add(bytes);
         if let Some(most) = self.most
-            && written > self.total.max(read).saturating_mul(most).saturating_add(FREE_BYTES)
+            && written
+                > self.total.unwrap_or_default().max(read).saturating_mul(most).saturating_add(FREE_BYTES)
         {
             let why = format!(
                 "its blocks expand to more than {most} times its size, since files have them in many places"
             );
-            let hint = "if you trust its origin, `--max-expansion` sets another limit; give all parts of a bundle at once";
+            let hint = match self.total {
+                Some(_) => {
+                    "if you trust its origin, `--max-expansion` sets another limit; give all parts of a bundle at once"
+                }
+                None => {
+                    "give the file by its name: of standard input the size is not known; or set another limit with `--max-expansion`"
+                }
+            };
             return Err(Error::Refused { what: what.into(), why, hint });
         }
         self.written = written;
