@@ -106,6 +106,15 @@ mod tests {
         assert_eq!(Index::parse(json).unwrap().manifests, entries[1..]);
         assert_eq!(reduced.top.size, json.len() as u64);
         assert!(reduced.top.digest != before.digest && !reduced.documents.contains_key(&before.digest));
+        // An index that another one names twice is left out of none.
+        let json = serde_json::to_vec(&index).unwrap();
+        let nested = descriptor(media_type::OCI_INDEX, &json, None);
+        let mut outer = tree(&Index::new(vec![nested.clone(), nested.clone()]));
+        outer.documents.insert(nested.digest.clone(), json.into());
+        outer.reduce(&platforms(&["linux/arm64"])).unwrap();
+        let entries = Index::parse(&outer.documents[&outer.top.digest]).unwrap().manifests;
+        assert!(entries.iter().all(|entry| outer.documents.contains_key(&entry.digest)), "{entries:?}");
+        assert!(!outer.documents.contains_key(&nested.digest));
         for all in [&[][..], &["linux/amd64", "linux/arm64"]] {
             let mut whole = tree(&index);
             whole.reduce(&platforms(all)).unwrap();

@@ -131,6 +131,23 @@ fn unsigned_content_is_visible_to_no_other_viewer_and_no_peer_until_it_is_signed
 }
 
 #[test]
+fn peers_that_see_every_repository_get_no_content_that_has_to_be_signed() {
+    let (_dir, store) = temp();
+    let (signed, content) = (Arc::new(Signed::default()), bytes(1, 1000));
+    store.set_signature_check(Arc::new(signed.clone()));
+    store.set_readers(Arc::new(Sees { peers_see_all: true, ..Sees::default() }));
+    let dag = Dag::new(Profile::UnixfsV1, &content);
+    put(&store, &content, &[&dag]);
+    let (root, digest) = (dag.root(), Digest::sha256_of(&content));
+    let key = format!("repository/signed/app/blobs/{digest}");
+    store.database().write(|write| retain_root(write, &key, &root)).unwrap();
+    let shows = || SharePolicy::All.shows(&store, &root).unwrap();
+    assert!(!shows());
+    signed.0.lock().unwrap().push(digest);
+    assert!(shows());
+}
+
+#[test]
 fn content_that_a_command_added_is_visible_to_all() {
     let (_dir, store) = temp();
     let content = bytes(1, 3 * MIB);
