@@ -106,18 +106,37 @@ async fn run_in(
     (operations, signals): (&Operations, &mut Signals),
 ) -> Result<(), Exit> {
     let stop = CancellationToken::new();
-    let mut security = Security::open(settings, tls, instance.registry(), &stop)?;
+    let security = Security::open(settings, tls, instance.registry(), &stop)?;
+    let audit = security.events.audit().cloned();
+    let listening = (listener, access, security, rpc);
+    let outcome =
+        serve_until_stopped(global, instance, settings, listening, (operations, signals), &stop).await;
+    // What was done until now has its line, also where the start failed half-way.
+    stop.cancel();
+    if let Some(audit) = audit {
+        audit.close().await;
+    }
+    outcome
+}
+
+async fn serve_until_stopped(
+    global: &Global,
+    instance: &Instance,
+    settings: &Settings,
+    (listener, access, mut security, rpc): (TcpListener, Access, Security, Option<BoundRpc>),
+    (operations, signals): (&Operations, &mut Signals),
+    stop: &CancellationToken,
+) -> Result<(), Exit> {
     let control = Server::bind(&settings.data_dir())?;
     let control = tokio::spawn(control.run(instance.clone(), stop.clone()));
     let trimming = tokio::spawn(allocator::trim(stop.clone()));
     let read_only = listener.local_addr().ok().and_then(|address| registry::read_only(&access, address));
     let (tls, events) = (security.tls.clone(), security.events.clone());
-    let audit = events.audit().cloned();
     let files =
         access.files().into_iter().chain(security.files()).chain(rpc.iter().flat_map(BoundRpc::files));
     let reloading = signals.reload(files.collect(), operations.notifier());
     let reloading = tokio::spawn(stop.clone().run_until_cancelled_owned(reloading));
-    let beside = security.start(&stop);
+    let beside = security.start(stop);
     // The webhooks end when nothing can send them events any more.
     drop(security);
     let (metrics, closing) = (operations.http(), operations.closing());
@@ -148,10 +167,6 @@ async fn run_in(
         () = std::future::ready(()), if !has_time => {}
     }
     instance.content().uploads().save_all().await;
-    // What was done until now has its line.
-    if let Some(audit) = audit {
-        audit.close().await;
-    }
     Ok(())
 }
 

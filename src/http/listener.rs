@@ -96,7 +96,7 @@ pub async fn serve_with(
 ) {
     let (builder, connections) = (builder(&limits), TaskTracker::new());
     let places = Arc::new(Semaphore::new(limits.connections));
-    let sources = Sources::new(share_of_source(limits.connections));
+    let sources = Sources::new(limits.connections);
     while let Some(accepted) = stop.run_until_cancelled(accept(&listener, &places, &sources)).await {
         let (app, tls, stop) = (app.clone(), tls.clone(), stop.clone());
         connections.spawn(Connection { accepted, app, limits, tls, stop }.run(builder.clone()));
@@ -104,11 +104,6 @@ pub async fn serve_with(
     drop(listener);
     connections.close();
     connections.wait().await;
-}
-
-/// Connections that one source may have: three of four, since a proxy or a network may stand for many clients.
-fn share_of_source(connections: usize) -> usize {
-    connections.div_ceil(4) * 3
 }
 
 fn builder(limits: &Limits) -> Builder<TokioExecutor> {
@@ -132,14 +127,15 @@ struct Accepted {
     place: (OwnedSemaphorePermit, Counted),
 }
 
-/// Accepts the next connection once there is a place for it. One of a source that has its share already is closed.
+/// Accepts the next connection once there is a place for it. One of a source that has its share already is closed while few
+/// places are left.
 async fn accept(listener: &TcpListener, places: &Arc<Semaphore>, sources: &Sources) -> Accepted {
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { std::future::pending().await };
         match listener.accept().await {
-            Ok((stream, peer)) => match sources.admit(peer.ip()) {
+            Ok((stream, peer)) => match sources.admit(peer.ip(), places.available_permits()) {
                 Some(counted) => return Accepted { stream, peer, place: (place, counted) },
-                None => tracing::debug!(%peer, "connection closed: too many of this address"),
+                None => sources.log_refused(peer),
             },
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {

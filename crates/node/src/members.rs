@@ -102,10 +102,12 @@ impl Members {
         members.restore(saved);
         members.update_ring();
         members.renew_list();
+        members.warn_of_foreign_list();
         Ok(members)
     }
 
-    /// Takes up what was saved, as far as it belongs to the admin and the key of the settings.
+    /// Takes up what was saved by the admin: a list even if it is for another swarm. Where the key of the settings was replaced by
+    /// hand, its members are the only ones known until the admin's node has signed it for the new key.
     fn restore(&self, saved: Saved) {
         let (mut state, now) = (self.state(), seconds());
         state.least = saved.least;
@@ -127,13 +129,22 @@ impl Members {
             state.rollover = Some(Known { value, bytes: saved.rollover });
             state.earlier = saved.earlier;
         }
-        let opened = list::open_saved(&saved.list, &admin);
-        match opened.and_then(|list| state.check_swarm(list, &self.0.configured)) {
+        match list::open_saved(&saved.list, &admin) {
             Ok(value) => state.list = Some(Known { value, bytes: saved.list }),
             Err(_) if saved.list.is_empty() => {}
             Err(why) => {
                 tracing::warn!("every key holder is admitted: the saved admission list is not used: {why}")
             }
+        }
+    }
+
+    /// Logs that members are those of another swarm key; the admin's node has signed its list again by now.
+    fn warn_of_foreign_list(&self) {
+        let state = self.state();
+        if state.list.as_ref().is_some_and(|list| !state.is_of_swarm(&list.value, &self.0.configured)) {
+            tracing::warn!(
+                "the admission list is of another swarm key: its members alone are admitted until the admin's node tells one of this key"
+            );
         }
     }
 
@@ -172,8 +183,9 @@ impl Members {
         let mut news = state.sequences();
         // Without a list it is unknown who is a member, and the new key is for members only.
         let Some(list) = &state.list else { return news };
-        // One of an older version is told by the admin once it has signed it again.
-        if list.value.version() > told.list_version() && !list.value.swarm.is_empty() {
+        // One of an older version or another key is told by the admin once it has signed it again.
+        let is_told = !list.value.swarm.is_empty() && state.is_of_swarm(&list.value, &self.0.configured);
+        if list.value.version() > told.list_version() && is_told {
             news.list.clone_from(&list.bytes);
         }
         if let Some(rollover) =
@@ -298,15 +310,12 @@ impl State {
         }
     }
 
-    /// Refuses a list of a swarm whose key this node neither has nor had.
-    fn check_swarm(&self, list: AdmissionList, configured: &SwarmKey) -> Result<AdmissionList, Refused> {
+    /// Returns whether a list is of a swarm whose key this node has or had. One of an older version may be.
+    fn is_of_swarm(&self, list: &AdmissionList, configured: &SwarmKey) -> bool {
         let rollover = self.rollover.iter().flat_map(|known| [&known.value.old, &known.value.new]);
         let mut keys =
             rollover.chain([configured]).map(SwarmKey::fingerprint).chain(self.earlier.iter().cloned());
-        match list.swarm.is_empty() || keys.any(|key| key == list.swarm) {
-            true => Ok(list),
-            false => Err(Refused::OtherSwarm),
-        }
+        list.swarm.is_empty() || keys.any(|key| key == list.swarm)
     }
 
     fn begin(&mut self, rollover: Known<Rollover>, remaining: Duration) {

@@ -2,7 +2,8 @@
 //!
 //! One thread writes. A request queues its line and waits until it is written, but not for a disk that is slow or full: then the
 //! line waits in the queue, and is written later. Where the queue is full too, and at the end of the process, lines that cannot be
-//! written go to the log of the process: none is lost without a trace.
+//! written go to the log of the process. Only where the disk does not answer at all are the last lines lost; then the log tells how
+//! many.
 
 mod writer;
 
@@ -19,7 +20,7 @@ use tokio::{
 
 use super::Event;
 use crate::http::reloaded::Reload;
-use writer::{Message, Shared, Target, Writer};
+use writer::{Line, Message, Shared, Target, Writer};
 
 /// Lines that wait for a slow disk: some megabytes.
 const QUEUE: usize = 10_000;
@@ -78,26 +79,27 @@ impl Audit {
     /// Opens the file again: what rotates logs has renamed it.
     pub async fn reopen(&self) {
         self.shared.reopen();
-        let (done, is_done) = oneshot::channel();
-        let reopening = async {
-            let _ = self.queue.send(Message::Wake(done)).await;
-            let _ = is_done.await;
-        };
-        let _ = timeout(WRITE_TIMEOUT, reopening).await;
+        let _ = timeout(WRITE_TIMEOUT, self.wake()).await;
     }
 
-    /// Writes the lines that wait, at the end of the process. Those that the file does not take go to the log of the process.
+    /// Writes the lines that wait, at the end of the process. Those that the file refuses go to the log of the process; of those that
+    /// wait for a disk that does not answer, it has the number only.
     pub async fn close(&self) {
         self.shared.close();
-        let (done, is_done) = oneshot::channel();
-        let closing = async {
-            let _ = self.queue.send(Message::Wake(done)).await;
-            let _ = is_done.await;
-        };
-        if timeout(CLOSE_TIMEOUT, closing).await.is_err() {
-            let lines = self.queue.max_capacity() - self.queue.capacity();
+        if timeout(CLOSE_TIMEOUT, self.wake()).await.is_ok() {
+            return;
+        }
+        let lines = self.shared.unwritten();
+        if lines > 0 {
             tracing::error!(lines, "the audit log did not take its last lines in time; they are lost");
         }
+    }
+
+    /// Has the thread see what it is told past the queue, once it has written the lines of the queue.
+    async fn wake(&self) {
+        let (done, is_done) = oneshot::channel();
+        let _ = self.queue.send(Message::Wake(done)).await;
+        let _ = is_done.await;
     }
 }
 
@@ -107,14 +109,15 @@ impl Reload for Audit {
     }
 }
 
-async fn write(queue: &mpsc::Sender<Message>, shared: &Shared, line: Vec<u8>) {
+async fn write(queue: &mpsc::Sender<Message>, shared: &Arc<Shared>, line: Vec<u8>) {
+    let line = Line::new(line, shared);
     let place = match queue.try_reserve() {
         Ok(place) => Some(place),
         // It does not become better soon.
         Err(_) if shared.is_failing() => None,
         Err(_) => timeout(WRITE_TIMEOUT, queue.reserve()).await.ok().and_then(Result::ok),
     };
-    let Some(place) = place else { return writer::log(&line) };
+    let Some(place) = place else { return line.log() };
     let (written, is_written) = oneshot::channel();
     place.send(Message::Line { line, written });
     if !shared.is_failing() {

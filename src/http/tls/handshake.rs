@@ -8,13 +8,16 @@ use tokio::{
     net::TcpStream,
     time::timeout,
 };
-use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
+use tokio_rustls::{LazyConfigAcceptor, StartHandshake, server::TlsStream};
 
 use super::{Secure, Tls, challenges::PROTOCOL};
 use crate::http::source::Source;
 
-/// How long a handshake may take, from the connection on.
+/// How long the first message of a client may take, and the rest of its handshake from its turn on.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client waits for its turn: others of its address, who may share a proxy with it, hold one for [`HANDSHAKE_TIMEOUT`] at
+/// most.
+const TURN_TIMEOUT: Duration = Duration::from_secs(30);
 /// Encrypted bytes that a connection holds before they are sent: four records, which go out by one call of the system.
 const MAX_ENCRYPTED: usize = 64 << 10;
 /// Bytes of a request without TLS that are read before it is answered.
@@ -32,6 +35,9 @@ pub enum Refused {
     /// The client took too long.
     #[error("no TLS handshake within {} s", HANDSHAKE_TIMEOUT.as_secs())]
     Slow,
+    /// Too many others are in their handshake.
+    #[error("no turn for a TLS handshake within {} s", TURN_TIMEOUT.as_secs())]
+    Crowded,
     /// The client speaks HTTP without TLS.
     #[error("the client speaks HTTP without TLS")]
     Plain,
@@ -62,26 +68,28 @@ impl Tls {
         stream: TcpStream,
         wrap: impl FnOnce(TcpStream) -> S,
     ) -> Result<(TlsStream<S>, Secure), Refused> {
-        timeout(HANDSHAKE_TIMEOUT, self.handshake(stream, wrap)).await.map_err(|_| Refused::Slow)?
+        let source = Source::of(stream.peer_addr()?.ip());
+        self.accept_of(source, stream, wrap).await
     }
 
-    async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
+    /// Makes the handshake of a connection that counts for a source.
+    pub(super) async fn accept_of<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
+        source: Source,
         stream: TcpStream,
         wrap: impl FnOnce(TcpStream) -> S,
     ) -> Result<(TlsStream<S>, Secure), Refused> {
-        let mut first = [0];
-        if stream.peek(&mut first).await? == 0 {
-            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
-        }
-        if first[0].is_ascii_uppercase() {
-            answer_plain(stream).await?;
-            return Err(Refused::Plain);
-        }
-        let source = Source::of(stream.peer_addr()?.ip());
-        let begun = LazyConfigAcceptor::new(Acceptor::default(), wrap(stream)).await.map_err(Refused::of)?;
-        // Until here a client costs the length of its first message; from here on, cryptography.
-        let _turn = self.0.turns.next(source).await;
+        // Until its turn a client costs the length of its first message; from then on, cryptography.
+        let begun = timeout(HANDSHAKE_TIMEOUT, begin(stream, wrap)).await.map_err(|_| Refused::Slow)??;
+        let turn = timeout(TURN_TIMEOUT, self.0.turns.next(source)).await;
+        let _turn = turn.map_err(|_| Refused::Crowded)?;
+        timeout(HANDSHAKE_TIMEOUT, self.finish(begun)).await.map_err(|_| Refused::Slow)?
+    }
+
+    async fn finish<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        begun: StartHandshake<S>,
+    ) -> Result<(TlsStream<S>, Secure), Refused> {
         let challenged = challenge(&begun.client_hello());
         if let Some(name) = challenged
             && let Some(config) = self.challenges().config(&name)
@@ -101,6 +109,22 @@ impl Tls {
         let secure = Secure::new(chain, configs.verification.generation);
         Ok((stream, secure))
     }
+}
+
+/// Reads the first message of a client, if it is one of TLS.
+async fn begin<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: TcpStream,
+    wrap: impl FnOnce(TcpStream) -> S,
+) -> Result<StartHandshake<S>, Refused> {
+    let mut first = [0];
+    if stream.peek(&mut first).await? == 0 {
+        return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+    }
+    if first[0].is_ascii_uppercase() {
+        answer_plain(stream).await?;
+        return Err(Refused::Plain);
+    }
+    LazyConfigAcceptor::new(Acceptor::default(), wrap(stream)).await.map_err(Refused::of)
 }
 
 /// The name that an ACME server wants to be proven.

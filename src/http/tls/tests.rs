@@ -14,6 +14,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use super::*;
+use crate::http::source::Source;
 
 /// An authority with certificates of its own.
 struct Authority {
@@ -231,6 +232,7 @@ async fn handshakes_that_a_client_does_not_finish_keep_no_other_source_out() {
     let address = listener.local_addr().unwrap();
     let mut config = ClientConfig::clone(client(&authority, None).config());
     config.alpn_protocols = vec![b"h2".to_vec()];
+    let stranger = Source::of("192.0.2.1".parse().unwrap());
     let (mut held, mut accepting) = (Vec::new(), tokio::task::JoinSet::new());
     for _ in 0..270 {
         let mut stream = TcpStream::connect(address).await.unwrap();
@@ -242,14 +244,12 @@ async fn handshakes_that_a_client_does_not_finish_keep_no_other_source_out() {
         held.push(stream);
         let (accepted, _) = listener.accept().await.unwrap();
         let tls = tls.clone();
-        accepting.spawn(async move { tls.accept(accepted, |stream| stream).await.map(drop) });
+        accepting.spawn(async move { tls.accept_of(stranger, accepted, |stream| stream).await.map(drop) });
     }
     // Each of them is in its handshake, or waits for its turn.
     tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-    let socket = tokio::net::TcpSocket::new_v4().unwrap();
-    socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
     let connecting = async {
-        let stream = socket.connect(address).await.unwrap();
+        let stream = TcpStream::connect(address).await.unwrap();
         let name = ServerName::try_from("a.example").unwrap();
         client(&authority, None).connect(name, stream).await.unwrap()
     };
@@ -258,6 +258,27 @@ async fn handshakes_that_a_client_does_not_finish_keep_no_other_source_out() {
     let (_, accepted) = tokio::join!(connecting, accepted);
     assert!(accepted.is_ok() && begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
     drop(held);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_of_a_client_begins_with_its_turn_and_the_wait_for_that_has_a_limit() {
+    let (authority, dir) = (Authority::new(), tempfile::tempdir().unwrap());
+    let pairs = vec![write(dir.path(), "tls", &authority.issue("a", &["a.example"]))];
+    let tls = Tls::open(Options { pairs, ..Options::default() }).unwrap();
+    let client = client(&authority, None);
+    let (proxy, mut held) = (Source::of("127.0.0.1".parse().unwrap()), Vec::new());
+    for _ in 0..turns::MAX_HANDSHAKES {
+        held.push(tls.0.turns.next(proxy).await);
+    }
+    let first = held.pop();
+    let releasing = async {
+        tokio::time::sleep(std::time::Duration::from_secs(15)).await;
+        drop(first);
+    };
+    let ((_, accepted), ()) = tokio::join!(connect(&tls, &client, "a.example"), releasing);
+    assert!(accepted.is_ok());
+    let _last = tls.0.turns.next(proxy).await;
+    assert!(matches!(connect(&tls, &client, "a.example").await.1, Err(Refused::Crowded)));
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use crate::http::{lock::locked, source::Source};
 
 /// Handshakes that are computed, or wait for a client's part, at one time.
-const MAX_HANDSHAKES: usize = 256;
+pub const MAX_HANDSHAKES: usize = 256;
 /// Those of one source; further ones wait for their turn.
 const MAX_OF_SOURCE: usize = 32;
 
@@ -35,16 +35,23 @@ impl Default for Turns {
 }
 
 impl Turns {
-    /// Waits for a turn: first among those of the same source, so that it cannot crowd out others.
+    /// Waits for a turn: first among those of the same source, so that it cannot crowd out others. A proxy on this machine may have
+    /// all.
     pub async fn next(&self, source: Source) -> Turn<'_> {
-        let new = || Arc::new(Semaphore::new(MAX_OF_SOURCE));
-        let own = locked(&self.sources).entry(source).or_insert_with(new).clone();
         // Before the waits: it forgets the source even if the connection ends meanwhile.
         let mut turn = Turn { turns: self, source, of_source: None, _of_all: None };
         // The semaphores are never closed.
-        turn.of_source = own.acquire_owned().await.ok();
+        if !source.is_loopback() {
+            turn.of_source = self.own(source).acquire_owned().await.ok();
+        }
         turn._of_all = self.all.acquire().await.ok();
         turn
+    }
+
+    /// The places of one source.
+    fn own(&self, source: Source) -> Arc<Semaphore> {
+        let new = || Arc::new(Semaphore::new(MAX_OF_SOURCE));
+        locked(&self.sources).entry(source).or_insert_with(new).clone()
     }
 }
 
@@ -80,5 +87,18 @@ mod tests {
         drop(waiting.remove(0).now_or_never().expect("the next turn"));
         drop((waiting, held));
         assert!(locked(&turns.sources).is_empty(), "a source without a handshake is forgotten");
+    }
+
+    #[tokio::test]
+    async fn a_proxy_on_this_machine_may_have_the_turns_of_all() {
+        let turns = Turns::default();
+        let [proxy, other] = ["127.0.0.1", "192.0.2.1"].map(|text| Source::of(text.parse().unwrap()));
+        let mut held = Vec::new();
+        for _ in 0..MAX_HANDSHAKES {
+            held.push(turns.next(proxy).await);
+        }
+        assert!(turns.next(other).now_or_never().is_none());
+        held.pop();
+        drop(turns.next(other).await);
     }
 }

@@ -150,26 +150,38 @@ impl DigestSearches {
         let (mut is_block_missing, mut is_root_missing) = (self.has_failed(digest, &raw), false);
         while !(is_block_missing && is_root_missing) {
             tokio::select! {
-                       found = &mut block, if !is_block_missing => match found {
-                           None => is_block_missing = true,
-                           found => return found,
-                       },
-                       root = roots.recv(), if !is_root_missing => match root {
-                           None => is_root_missing = true,
-                           Some(root)
-            if tried.len() <= MAX_ROOTS && tried.insert(root) && !self.has_failed(digest, &root) =>
-            {
-                               // A peer that lies about the root must not hold up the others for long.
-                               if let Ok(Some(found)) = timeout(ROOT_TIMEOUT, content.told_blob(digest, root)).await {
-                                   return Some(found);
-                               }
-                           }
-                           Some(_) => {}
-                       },
-                       () = sleep_until(deadline) => return None,
-                   }
+                found = &mut block, if !is_block_missing => match found {
+                    None => is_block_missing = true,
+                    found => return found,
+                },
+                root = roots.recv(), if !is_root_missing => match root {
+                    None => is_root_missing = true,
+                    Some(root) => {
+                        let found = self.try_root(content, digest, root, &mut tried).await;
+                        if found.is_some() {
+                            return found;
+                        }
+                    }
+                },
+                () = sleep_until(deadline) => return None,
+            }
         }
         None
+    }
+
+    /// Looks for a blob below a root that a peer told, if it is new, one of the first, and did not fail a moment ago.
+    async fn try_root(
+        &self,
+        content: &Content,
+        digest: &Digest,
+        root: Cid,
+        tried: &mut HashSet<Cid>,
+    ) -> Option<Blob> {
+        if tried.len() > MAX_ROOTS || !tried.insert(root) || self.has_failed(digest, &root) {
+            return None;
+        }
+        // A peer that lies about the root must not hold up the others for long.
+        timeout(ROOT_TIMEOUT, content.told_blob(digest, root)).await.ok().flatten()
     }
 
     fn running(&self) -> MutexGuard<'_, HashMap<Digest, Outcome>> {

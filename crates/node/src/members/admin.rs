@@ -98,7 +98,7 @@ impl Members {
         Ok(Known { value, bytes })
     }
 
-    /// On the node of the admin, signs a list again that is of an older version, or for a key that was replaced.
+    /// On the node of the admin, signs a list again that is of an older version, or for a key that was replaced, be it by hand.
     pub(super) fn renew_list(&self) {
         let Some(list) = self.list().filter(|list| list.swarm != self.newest_key().fingerprint()) else {
             return;

@@ -31,7 +31,10 @@ impl Members {
     fn receive_list(&self, bytes: Vec<u8>) -> Result<bool, Refused> {
         let mut state = self.state();
         let admin = state.admin.ok_or(Refused::NoAdmin)?;
-        let value = state.check_swarm(list::open(&bytes, &admin)?, &self.0.configured)?;
+        let value = list::open(&bytes, &admin)?;
+        if !state.is_of_swarm(&value, &self.0.configured) {
+            return Err(Refused::OtherSwarm);
+        }
         let known = state.sequences();
         is_newer(value.sequence, known.list_sequence.max(state.least))?;
         if value.version() <= known.list_version() {

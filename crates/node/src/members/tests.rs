@@ -139,11 +139,46 @@ fn the_list_of_another_swarm_of_the_same_admin_is_refused() {
     let news = swarm.admin.news_for(&Message::default());
     assert!(matches!(stranger.receive(news), (false, Some(Refused::OtherSwarm))));
     assert_eq!(stranger.list(), None);
-    // Nor does the node directory take its list along.
+    // Nor does the node directory take its list along to a swarm of another admin.
     swarm.tell();
     swarm.member.save().unwrap();
-    let moved = open(swarm.dirs[1].path(), &SwarmKey::generate(), swarm.admin.admin());
+    let moved = open(swarm.dirs[1].path(), &SwarmKey::generate(), Swarm::new().admin.admin());
     assert_eq!(moved.list(), None);
+    let without = open(swarm.dirs[1].path(), &SwarmKey::generate(), None);
+    assert_eq!(without.list(), None);
+}
+
+#[test]
+fn the_members_stay_the_same_where_the_swarm_key_is_replaced_by_hand() {
+    let swarm = Swarm::new();
+    let removed = PeerId::random();
+    swarm.admin.allow(removed).unwrap();
+    swarm.admin.remove(removed).unwrap();
+    swarm.tell();
+    swarm.member.save().unwrap();
+    let before = swarm.admin.list().unwrap();
+    let key = SwarmKey::generate();
+    let [admin, member] =
+        [(0, None), (1, swarm.admin.admin())].map(|(n, admin)| open(swarm.dirs[n].path(), &key, admin));
+    assert!(!member.admits(&removed) && member.list().as_ref() == Some(&before));
+    assert!(member.news_for(&Message::default()).list.is_empty(), "others would refuse it");
+    // Nor does a write lose it.
+    member.save().unwrap();
+    let member_again = open(swarm.dirs[1].path(), &key, swarm.admin.admin());
+    assert_eq!(member_again.list().as_ref(), Some(&before));
+    let renewed = admin.list().unwrap();
+    assert!(!admin.admits(&removed) && renewed.members.is_superset(&before.members));
+    assert!(renewed.sequence == before.sequence + 1 && renewed.swarm == key.fingerprint());
+    assert!(matches!(member.receive(admin.news_for(&member.sequences())), (true, None)));
+    assert_eq!(member.list(), admin.list());
+    let peer = PeerId::random();
+    admin.allow(peer).unwrap();
+    assert!(admin.list().unwrap().members.is_superset(&before.members) && admin.admits(&peer));
+    // A list of the key before does not come back.
+    assert!(matches!(
+        member.receive(swarm.admin.news_for(&Message::default())),
+        (false, Some(Refused::OtherSwarm))
+    ));
 }
 
 #[test]

@@ -79,6 +79,7 @@ fn tls_errors(text: &mut String) {
     instances!(text, http::tls::Refused,
         E::Closed(_) => E::Closed(refused()),
         E::Slow => E::Slow,
+        E::Crowded => E::Crowded,
         E::Plain => E::Plain,
         E::Challenge(_) => E::Challenge("registry.example".into()),
         E::Handshake(_) => E::Handshake(rustls::Error::NoCertificatesPresented),

@@ -106,7 +106,7 @@ async fn the_last_lines_are_written_before_the_process_ends_and_a_full_disk_does
     let (written, _) = oneshot::channel();
     let mut line = serde_json::to_vec(&event("last")).unwrap();
     line.push(b'\n');
-    place.send(Message::Line { line, written });
+    place.send(Message::Line { line: Line::new(line, &audit.shared), written });
     audit.close().await;
     assert_eq!(users(&path), ["last"]);
     let full = Audit::open(Path::new("/dev/full")).unwrap();
@@ -114,6 +114,22 @@ async fn the_last_lines_are_written_before_the_process_ends_and_a_full_disk_does
     full.write(&event("two")).await;
     timeout(SOON, full.close()).await.expect("it ends");
     assert_eq!(full.queue.capacity(), full.queue.max_capacity());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_lines_that_a_disk_that_does_not_answer_has_not_taken_are_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("fifo");
+    mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let reader = File::options().read(true).write(true).open(&path).unwrap();
+    let audit = Audit::open(&path).unwrap();
+    // More than a pipe holds: the thread has this line in its hand, the other one is in the queue.
+    for user in ["x".repeat(2 << 20), "two".into()] {
+        audit.write(&event(&user)).await;
+    }
+    audit.close().await;
+    assert_eq!(audit.shared.unwritten(), 2, "what wakes the thread is not a line");
+    drop(reader);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Condvar, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -25,10 +25,35 @@ const MAX_RETRY: Duration = Duration::from_secs(10);
 
 /// What the thread gets.
 pub enum Message {
-    /// A line with its end. `written` is told when it is written, and dropped when it has to wait.
-    Line { line: Vec<u8>, written: oneshot::Sender<()> },
+    /// A line. `written` is told when it is written, and dropped when it has to wait.
+    Line { line: Line, written: oneshot::Sender<()> },
     /// All before it is written, and what [`Shared`] has is seen.
     Wake(oneshot::Sender<()>),
+}
+
+/// A line with its end, which counts as unwritten until this is dropped.
+pub struct Line {
+    bytes: Vec<u8>,
+    shared: Arc<Shared>,
+}
+
+impl Line {
+    pub fn new(bytes: Vec<u8>, shared: &Arc<Shared>) -> Self {
+        shared.unwritten.fetch_add(1, Ordering::Relaxed);
+        Self { bytes, shared: shared.clone() }
+    }
+
+    /// Tells a line that the file does not take in the log of the process.
+    pub fn log(&self) {
+        let line = String::from_utf8_lossy(self.bytes.trim_ascii_end());
+        tracing::error!(%line, "a line is missing in the audit log");
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.shared.unwritten.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// What the thread is told past the queue, and what it tells.
@@ -37,6 +62,8 @@ pub struct Shared {
     told: Mutex<Told>,
     changed: Condvar,
     is_failing: AtomicBool,
+    /// Lines that wait for a place in the queue, are in it, or are being written.
+    unwritten: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -63,6 +90,11 @@ impl Shared {
     /// Whether the last line could not be written yet.
     pub fn is_failing(&self) -> bool {
         self.is_failing.load(Ordering::Relaxed)
+    }
+
+    /// How many lines are neither written nor in the log of the process.
+    pub fn unwritten(&self) -> usize {
+        self.unwritten.load(Ordering::Relaxed)
     }
 
     fn is_closing(&self) -> bool {
@@ -158,8 +190,8 @@ impl Writer {
     }
 
     /// Appends a line, by one call if the disk has room, so that lines of several processes do not mix.
-    fn write(&mut self, line: &[u8], written: oneshot::Sender<()>) {
-        let (mut rest, mut delay, mut written) = (line, FIRST_RETRY, Some(written));
+    fn write(&mut self, line: &Line, written: oneshot::Sender<()>) {
+        let (mut rest, mut delay, mut written) = (line.bytes.as_slice(), FIRST_RETRY, Some(written));
         while !rest.is_empty() {
             match self.target.write(rest) {
                 Ok(length) => rest = &rest[length..],
@@ -169,12 +201,12 @@ impl Writer {
                     // The request is answered.
                     written = None;
                     if self.shared.is_closing() {
-                        return log(line);
+                        return line.log();
                     }
                     self.shared.wait(delay);
                     delay = (delay * 2).min(MAX_RETRY);
                     if self.reopen_if_told() {
-                        rest = line;
+                        rest = &line.bytes;
                     }
                 }
             }
@@ -193,10 +225,4 @@ impl Writer {
             tracing::error!("{error}; its lines wait, and are written once it can be");
         }
     }
-}
-
-/// Tells a line that the file does not take in the log of the process.
-pub fn log(line: &[u8]) {
-    let line = String::from_utf8_lossy(line.trim_ascii_end());
-    tracing::error!(%line, "a line is missing in the audit log");
 }
