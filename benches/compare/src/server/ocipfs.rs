@@ -269,7 +269,7 @@ impl<'a> Ocipfs<'a> {
         Ok(())
     }
 
-    fn ask(&self, arguments: &[&str]) -> Result<String, Failure> {
+    pub fn ask(&self, arguments: &[&str]) -> Result<String, Failure> {
         let mut command = command(self.room, &self.dir);
         finish(self.room.children.start(command.args(arguments), &self.dir.join("commands"))?)
     }
