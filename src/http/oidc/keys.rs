@@ -110,7 +110,7 @@ impl IssuerKeys {
     }
 
     async fn fetch(&self) -> Result<JwkSet, String> {
-        // By the URL that the access rules name: what it answers cannot name less than that.
+        // As the URL that the access rules name, whatever URLs follow from what it answers.
         let transport = transport(self.jwks.as_deref().unwrap_or(&self.issuer));
         let client = http_client::for_transport(transport).map_err(|error| error.to_string())?;
         if let Some(jwks) = &self.jwks {
@@ -200,7 +200,8 @@ mod tests {
     }
 
     fn keys_of(issuer: &str) -> IssuerKeys {
-        IssuerKeys::new(&toml::from_str(&format!("issuer = '{issuer}'\naudience = 'a'")).unwrap())
+        let of: Oidc = toml::from_str(&format!("issuer = '{issuer}'\naudience = 'a'")).unwrap();
+        IssuerKeys::new(&of)
     }
 
     #[test]
