@@ -5,6 +5,8 @@ mod index;
 mod prefetch;
 mod referrers;
 mod search;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, HashSet},
