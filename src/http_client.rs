@@ -18,6 +18,20 @@ pub fn new() -> reqwest::Result<reqwest::Client> {
     builder().build()
 }
 
+/// What a client of documents that are trusted may speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// HTTP over TLS only, also where a redirect leads.
+    Tls,
+    /// HTTP with or without TLS.
+    Any,
+}
+
+/// Creates a client that speaks only this.
+pub fn for_transport(transport: Transport) -> reqwest::Result<reqwest::Client> {
+    builder().https_only(transport == Transport::Tls).build()
+}
+
 /// The settings of such a client, for a caller that has more of them.
 pub fn builder() -> reqwest::ClientBuilder {
     ocipfs_node::install_cryptography();

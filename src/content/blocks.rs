@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use ocipfs_node::{Block, Cid};
 
-use super::{Content, Document, Error, Nodes, Root, Store, locked, unstored::Unstored};
+use super::{Content, Document, Error, Nodes, Root, Store, View, locked, unstored::Unstored};
 
 impl Content {
     /// A block that is here, or about to be.
@@ -80,6 +80,15 @@ impl Content {
     /// Whether a block is here.
     pub async fn is_here(&self, cid: &Cid) -> Result<bool, Error> {
         Ok(self.block_size(*cid).await?.is_some())
+    }
+
+    /// Whether the viewer of the task may read a block and the file below it, be they here or not.
+    pub async fn may_be_read(&self, cid: Cid) -> Result<bool, Error> {
+        if View::current().sees_all() {
+            return Ok(true);
+        }
+        let may = move |store: &Store| Ok(store.is_visible(&cid)? && store.is_visible_file(&cid)?);
+        Ok(self.0.store.run(may).await?)
     }
 
     /// Keeps the blocks of a document.

@@ -39,8 +39,12 @@ pub async fn check(
 fn prints_references(request: &Request) -> bool {
     matches!(
         request,
-        Request::Image(ImageRequest::Import { .. } | ImageRequest::Convert { .. } | ImageRequest::Tag { .. })
-            | Request::Layer(LayerRequest::Add { .. } | LayerRequest::Index { .. })
+        Request::Image(
+            ImageRequest::Import { .. }
+                | ImageRequest::Convert { .. }
+                | ImageRequest::ConvertPlatforms { .. }
+                | ImageRequest::Tag { .. }
+        ) | Request::Layer(LayerRequest::Add { .. } | LayerRequest::Index { .. })
     )
 }
 

@@ -5,6 +5,8 @@ mod index;
 mod prefetch;
 mod referrers;
 mod search;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -36,7 +38,8 @@ const CONCURRENCY: usize = 8;
 
 type Remembered = Cache<CidPath, Arc<OnceCell<Arc<LayoutIndex>>>>;
 
-/// Layouts that were read. A CID never means another, so none is ever stale. Clones share them.
+/// Layouts that were read. A CID never means another, so none is ever stale. What one viewer read is given to those who may
+/// read it themselves. Clones share them.
 #[derive(Clone)]
 pub struct Layouts(Arc<Remembered>);
 
@@ -46,22 +49,39 @@ impl Layouts {
         Self(Arc::new(Cache::new(usize::try_from(bytes).unwrap_or(usize::MAX))))
     }
 
-    /// Returns the layout at `at`, if it was read before.
-    pub fn known(&self, at: &CidPath, gc_root: Option<Cid>) -> Option<Layout> {
-        let index = self.0.get(at)?.get()?.clone();
-        Some(Layout { files: Files { at: at.clone(), gc_root }, index, all: self.clone() })
+    /// Returns the layout at `at`, if it was read before and the viewer of the task may read it.
+    pub async fn known(
+        &self,
+        content: &Content,
+        at: &CidPath,
+        gc_root: Option<Cid>,
+    ) -> Result<Option<Layout>, Error> {
+        let index = self.0.get(at).and_then(|cell| cell.get().cloned());
+        let Some(index) = index else { return Ok(None) };
+        let is_visible = index.is_visible(content).await?;
+        Ok(is_visible.then(|| self.layout(at, gc_root, index)))
     }
 
     /// Reads the layout that the directory `at` holds, once for all who ask at a time; its blobs are retained under `gc_root`.
     pub async fn read(&self, content: &Content, at: &CidPath, gc_root: Option<Cid>) -> Result<Layout, Error> {
-        if let Some(known) = self.known(at, gc_root) {
-            return Ok(known);
-        }
         let cell = self.0.get_or_insert_with(at, || (Arc::default(), LAYOUT_BYTES));
-        let index =
-            cell.get_or_try_init(async || LayoutIndex::read(content, at).await.map(Arc::new)).await?.clone();
-        self.0.insert(at.clone(), cell, index.weight());
-        Ok(Layout { files: Files { at: at.clone(), gc_root }, index, all: self.clone() })
+        let mut is_own = false;
+        let read = cell.get_or_try_init(|| {
+            is_own = true;
+            async move { LayoutIndex::read(content, at).await.map(Arc::new) }
+        });
+        let mut index = read.await?.clone();
+        if is_own {
+            self.0.insert(at.clone(), cell, index.weight());
+        } else if !index.is_visible(content).await? {
+            // Another viewer has read it. This one gets what it finds by itself, which is a refusal or comes from peers.
+            index = Arc::new(LayoutIndex::read(content, at).await?);
+        }
+        Ok(self.layout(at, gc_root, index))
+    }
+
+    fn layout(&self, at: &CidPath, gc_root: Option<Cid>, index: Arc<LayoutIndex>) -> Layout {
+        Layout { files: Files { at: at.clone(), gc_root }, index, all: self.clone() }
     }
 }
 
@@ -84,6 +104,8 @@ pub struct Files {
 
 /// Contents of a layout's `index.json`.
 struct LayoutIndex {
+    /// The directory of the layout, and the file that it was read from.
+    read_from: [Cid; 2],
     tags: BTreeMap<Tag, Entry>,
     /// The only entry, which needs no tag; none where the index says that it names all tags.
     only: Option<Entry>,
@@ -119,12 +141,23 @@ impl LayoutIndex {
         let files = Files::of(at);
         files.check(content).await?;
         let mut gathered = GatheredEntries::default();
+        let read_from = [content.directory(at).await?, content.stat(&files.index()).await?.cid];
         let read = files.read_index(content, move |json| {
             let mut left = MAX_ENTRIES;
             let names_all_tags = each_from(json, &mut left, |entry| gathered.add(entry))?;
-            Ok(gathered.finish(names_all_tags))
+            Ok(gathered.finish(names_all_tags, read_from))
         });
         read.await
+    }
+
+    /// Whether the viewer of the task may read what this was read from.
+    async fn is_visible(&self, content: &Content) -> Result<bool, Error> {
+        for cid in self.read_from {
+            if !content.may_be_read(cid).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }
 
@@ -156,7 +189,7 @@ impl GatheredEntries {
     }
 
     /// Where the index names all tags, nothing else gives one.
-    fn finish(self, names_all_tags: bool) -> LayoutIndex {
+    fn finish(self, names_all_tags: bool, read_from: [Cid; 2]) -> LayoutIndex {
         let Self { count, first, tags, mut untagged, tagged, referring, .. } = self;
         untagged.extend(tagged);
         let (tags, referring) = (tags.finish(), referring.finish());
@@ -164,7 +197,7 @@ impl GatheredEntries {
             true => (None, Vec::new()),
             false => (first.filter(|_| count == 1), untagged),
         };
-        LayoutIndex { tags, only, indexes, referring, nested: OnceCell::new() }
+        LayoutIndex { read_from, tags, only, indexes, referring, nested: OnceCell::new() }
     }
 }
 

@@ -298,6 +298,7 @@ impl From<push::Error> for ApiError {
             ReadOnly(_) | Reserved(_) | Followed { .. } | Immutable { .. } => {
                 (StatusCode::FORBIDDEN, "DENIED")
             }
+            Moved { .. } => (StatusCode::CONFLICT, "DENIED"),
             InvalidManifest(_) => (StatusCode::BAD_REQUEST, "MANIFEST_INVALID"),
             MissingBlobs { .. } => (StatusCode::NOT_FOUND, "MANIFEST_BLOB_UNKNOWN"),
             UnknownUpload(_) => (StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN"),

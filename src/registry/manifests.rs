@@ -76,13 +76,15 @@ pub async fn put(
     let tags = tags(&reference, query)?;
     let stall_timeout = registry.resolver.content().stall_timeout();
     let bytes = body::whole(headers, body, MAX_MANIFEST, stall_timeout).await?;
-    if !registry.access.may(visitor, Action::Push, name.as_str()) {
-        signature::check(&bytes, &tags)?;
-    }
+    let moved_from = match registry.access.may(visitor, Action::Push, name.as_str()) {
+        true => Vec::new(),
+        false => signature::check(target, &bytes, &tags).await?,
+    };
     let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let is_signature = registry.events.are_wanted() && signed::is_signature(&bytes);
     let immutable = immutable::among(target, &tags);
-    let push = ManifestPush { reference: &reference, tags: tags.clone(), immutable, media_type, bytes };
+    let push =
+        ManifestPush { reference: &reference, tags: tags.clone(), immutable, moved_from, media_type, bytes };
     let pushed = registry.pushes.put_manifest(name, push).await?;
     // The tag in the path needs no confirmation.
     let confirmed = if matches!(reference, Reference::Digest(_)) { tags } else { Vec::new() };

@@ -1,70 +1,207 @@
-//! Manifests that clients may push that may sign, and not push: those that refer to another.
+//! Manifests that clients may push that may sign, and not push: those that refer to another. None of them is an image, and
+//! none takes away what others signed.
 
-use ocipfs_oci::{Digest, Tag};
-use serde::Deserialize;
+use std::collections::HashSet;
 
-use super::error::ApiError;
+use bytes::Bytes;
+use ocipfs_oci::{Descriptor, Digest, Index, Manifest, Tag, media_type};
 
-/// What cosign adds to the digest of an image for the tag of what belongs to it.
-const SUFFIXES: [&str; 3] = ["sig", "att", "sbom"];
+use super::{Target, error::ApiError};
+use crate::signatures::SignatureManifest;
 
-/// What a manifest says of the one that it refers to.
-#[derive(Deserialize)]
-struct Referring {
-    subject: Option<Subject>,
+/// The media types of SBOMs that cosign attaches begin like this.
+const SBOM_TYPES: [&str; 3] = ["application/vnd.cyclonedx", "application/vnd.syft", "text/spdx"];
+
+/// What is expected under a tag that is made of the digest of an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Form {
+    /// A manifest to which cosign adds a layer with each signature or attestation.
+    Signatures,
+    /// A manifest with an SBOM.
+    Sbom,
+    /// The list of the referrers tag schema.
+    Referrers,
 }
 
-#[derive(Deserialize)]
-#[allow(dead_code, reason = "a subject without a valid digest is none")]
-struct Subject {
-    digest: Digest,
+impl Form {
+    fn of(tag: &Tag) -> Option<Self> {
+        let (algorithm, rest) = tag.as_str().split_once('-')?;
+        let (hex, suffix) = rest.split_once('.').map_or((rest, None), |(hex, suffix)| (hex, Some(suffix)));
+        let is_hex = hex.len() == 64 && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        if !is_hex || !matches!(algorithm, "sha256" | "sha512") {
+            return None;
+        }
+        match suffix {
+            Some("sig" | "att") => Some(Self::Signatures),
+            Some("sbom") => Some(Self::Sbom),
+            Some(_) => None,
+            None => Some(Self::Referrers),
+        }
+    }
+
+    fn fits(self, bytes: &[u8]) -> bool {
+        let is_sbom = |layer: &Descriptor| {
+            let kind = layer.media_type.essence();
+            SBOM_TYPES.iter().any(|known| kind.starts_with(known))
+        };
+        match self {
+            Self::Signatures => SignatureManifest::parse(bytes).is_some(),
+            Self::Sbom => Manifest::parse(bytes)
+                .is_ok_and(|manifest| !manifest.layers.is_empty() && manifest.layers.iter().all(is_sbom)),
+            Self::Referrers => Index::parse(bytes).is_ok(),
+        }
+    }
 }
 
-/// Refuses a manifest that does not refer to another, and a tag that is not that of a referrer.
-pub fn check(bytes: &[u8], tags: &[Tag]) -> Result<(), ApiError> {
-    let has_subject = || {
-        let read = serde_json::from_slice::<Referring>(bytes);
-        read.is_ok_and(|manifest| manifest.subject.is_some())
+/// Refuses what is not of the form of a signature or another referrer, and what takes signatures from a tag. Returns the tags
+/// that may be moved only from where they point now.
+pub async fn check(
+    target: &Target<'_>,
+    bytes: &Bytes,
+    tags: &[Tag],
+) -> Result<Vec<(Tag, Option<Digest>)>, ApiError> {
+    let Target { registry, name, .. } = target;
+    let layers = {
+        let _turn = registry.resolver.content().turn_to_parse(bytes.len()).await;
+        check_form(bytes, tags)?;
+        Manifest::parse(bytes).map(|manifest| manifest.layers).unwrap_or_default()
     };
-    let is_referrer = if tags.is_empty() { has_subject() } else { tags.iter().all(is_of_referrer) };
-    match is_referrer {
+    let mut moved_from = Vec::new();
+    for tag in tags.iter().filter(|tag| Form::of(tag) == Some(Form::Signatures)) {
+        let before = registry.pushes.tagged(name, tag).await?;
+        if before.as_ref().is_some_and(|(_, earlier)| !keeps(&layers, earlier)) {
+            return Err(ApiError::denied(format!(
+                "removing signatures from tag {tag} of {name} requires the action `push`: with `sign`, a manifest has all layers of the one that it replaces"
+            )));
+        }
+        moved_from.push((tag.clone(), before.map(|(digest, _)| digest)));
+    }
+    Ok(moved_from)
+}
+
+fn check_form(bytes: &[u8], tags: &[Tag]) -> Result<(), ApiError> {
+    let forms: Option<HashSet<Form>> = tags.iter().map(Form::of).collect();
+    let has_form = match forms {
+        Some(forms) if forms.is_empty() => is_referrer(bytes),
+        Some(forms) => forms.into_iter().all(|form| form.fits(bytes)),
+        None => false,
+    };
+    match has_form {
         true => Ok(()),
         false => Err(ApiError::denied(
-            "pushing this requires the action `push`: with `sign`, a manifest needs a subject and no tag, or a tag such as sha256-<hex>.sig",
+            "pushing this requires the action `push`: with `sign`, a manifest needs a subject, a configuration that is not that of an image, and no tag, or the layers of a signature and a tag such as sha256-<hex>.sig",
         )),
     }
 }
 
-/// Whether a tag is made of the digest of an image: those of cosign, and of the referrers tag schema.
-fn is_of_referrer(tag: &Tag) -> bool {
-    let Some((algorithm, rest)) = tag.as_str().split_once('-') else { return false };
-    let (hex, suffix) = rest.split_once('.').map_or((rest, None), |(hex, suffix)| (hex, Some(suffix)));
-    let is_hex = hex.len() == 64 && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    matches!(algorithm, "sha256" | "sha512")
-        && is_hex
-        && suffix.is_none_or(|suffix| SUFFIXES.contains(&suffix))
+/// Whether a manifest refers to another and is not an image itself.
+fn is_referrer(bytes: &[u8]) -> bool {
+    if let Ok(manifest) = Manifest::parse(bytes) {
+        let config = manifest.config.media_type.essence();
+        let is_image = matches!(config, "" | media_type::OCI_CONFIG | media_type::DOCKER_CONFIG);
+        return manifest.subject.is_some() && !is_image;
+    }
+    Index::parse(bytes).is_ok_and(|index| index.subject.is_some() && index.artifact_type.is_some())
+}
+
+/// Whether all layers of an earlier manifest are among these. Layers with the same payload are told apart by the signature in
+/// their annotations.
+fn keeps(layers: &[Descriptor], earlier: &[u8]) -> bool {
+    let is_same = |one: &Descriptor, other: &Descriptor| {
+        one.digest == other.digest
+            && one.media_type == other.media_type
+            && one.annotations == other.annotations
+    };
+    let is_kept = |layer: &Descriptor| layers.iter().any(|kept| is_same(kept, layer));
+    Manifest::parse(earlier).is_ok_and(|earlier| earlier.layers.iter().all(is_kept))
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
+
+    const SIGNATURE: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
+
+    fn descriptor(kind: &str) -> Value {
+        json!({ "mediaType": kind, "digest": Digest::sha256_of(kind.as_bytes()), "size": 7 })
+    }
+
+    fn manifest(config: &str, layers: &[&str]) -> Value {
+        let layers: Vec<Value> = layers.iter().map(|kind| descriptor(kind)).collect();
+        json!({ "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST,
+            "config": descriptor(config), "layers": layers })
+    }
+
+    fn with(mut manifest: Value, field: &str, value: Value) -> Value {
+        manifest[field] = value;
+        manifest
+    }
 
     #[test]
     fn with_the_action_sign_only_signatures_and_other_referrers_are_pushed() {
-        let digest = Digest::sha256_of(b"image");
-        let (subject, hex) = (format!(r#"{{"subject":{{"digest":"{digest}"}}}}"#), digest.hex());
-        let tag = |text: String| vec![text.parse::<Tag>().unwrap()];
+        let hex = Digest::sha256_of(b"image").hex();
+        let tag = |suffix: &str| vec![format!("sha256-{hex}{suffix}").parse::<Tag>().unwrap()];
+        let subject = || descriptor(media_type::OCI_MANIFEST);
+        let referring = |config: &str| with(manifest(config, &["text/plain"]), "subject", subject());
+        let index = || json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": [] });
+        let image = || manifest(media_type::OCI_CONFIG, &[media_type::OCI_LAYER_TAR_GZIP]);
+        let signature = || manifest(media_type::OCI_CONFIG, &[SIGNATURE]);
+        let mixed = || manifest(media_type::OCI_CONFIG, &[SIGNATURE, media_type::OCI_LAYER_TAR]);
+        let of = |layer: &str| manifest(media_type::OCI_CONFIG, &[layer]);
+        let latest = || vec!["latest".parse::<Tag>().unwrap()];
         for (json, tags, passes) in [
-            (subject.as_str(), vec![], true),
-            ("{}", vec![], false),
-            (r#"{"subject":{"digest":"x"}}"#, vec![], false),
-            (&subject, tag("latest".into()), false),
-            ("{}", tag(format!("sha256-{hex}.sig")), true),
-            ("{}", tag(format!("sha256-{hex}")), true),
-            ("{}", tag(format!("sha256-{hex}.x")), false),
-            ("{}", tag("sha256-00.sig".into()), false),
+            (referring(media_type::OCI_EMPTY), vec![], true),
+            (referring("application/vnd.cncf.notary.signature"), vec![], true),
+            (referring(media_type::OCI_EMPTY), latest(), false),
+            (referring(media_type::OCI_CONFIG), vec![], false),
+            (referring(media_type::DOCKER_CONFIG), vec![], false),
+            (with(referring(media_type::OCI_CONFIG), "artifactType", json!("text/x")), vec![], false),
+            (manifest(media_type::OCI_EMPTY, &["text/plain"]), vec![], false),
+            (image(), vec![], false),
+            (json!({}), vec![], false),
+            (with(index(), "subject", subject()), vec![], false),
+            (with(with(index(), "subject", subject()), "artifactType", json!("text/x")), vec![], true),
+            (signature(), tag(".sig"), true),
+            (signature(), [tag(".sig"), latest()].concat(), false),
+            (signature(), tag(".sbom"), false),
+            (signature(), tag(""), false),
+            (of("application/vnd.dsse.envelope.v1+json"), tag(".att"), true),
+            (of("text/spdx+json"), tag(".sbom"), true),
+            (index(), tag(""), true),
+            (index(), tag(".sig"), false),
+            (image(), tag(".sig"), false),
+            (image(), tag(".att"), false),
+            (image(), tag(".sbom"), false),
+            (image(), tag(""), false),
+            (mixed(), tag(".sig"), false),
+            (manifest(media_type::OCI_CONFIG, &[]), tag(".sig"), false),
+            (signature(), tag(".x"), false),
+            (signature(), vec!["sha256-00.sig".parse().unwrap()], false),
         ] {
-            assert_eq!(check(json.as_bytes(), &tags).is_ok(), passes, "{json} {tags:?}");
+            assert_eq!(check_form(json.to_string().as_bytes(), &tags).is_ok(), passes, "{json} {tags:?}");
         }
+    }
+
+    #[test]
+    fn with_the_action_sign_signatures_are_added_and_none_is_removed() {
+        let by = |keys: &[&str]| {
+            let mut signed = manifest(media_type::OCI_CONFIG, &[]);
+            let layer = |key: &&str| with(descriptor(SIGNATURE), "annotations", json!({ "signature": key }));
+            signed["layers"] = keys.iter().map(layer).collect();
+            signed.to_string()
+        };
+        for (earlier, later, passes) in [
+            (&["alice"][..], &["alice", "carol"][..], true),
+            (&["alice"][..], &["alice"][..], true),
+            (&["alice", "carol"][..], &["carol"][..], false),
+            // It has the same payload as the one before.
+            (&["alice"][..], &["carol"][..], false),
+        ] {
+            let layers = Manifest::parse(by(later).as_bytes()).unwrap().layers;
+            assert_eq!(keeps(&layers, by(earlier).as_bytes()), passes, "{earlier:?} {later:?}");
+        }
+        assert!(!keeps(&[], b"{}"));
     }
 }

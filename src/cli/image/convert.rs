@@ -71,7 +71,7 @@ impl Convert {
         let Self { reference, name, estargz, form, profile, registry } = self;
         let profile = profile.map(|profile| profile.as_str().into());
         let options = ImportOptions { name: Some(name), form, compress: None, estargz, profile, registry };
-        ImageRequest::Convert { reference, platforms: Vec::new(), options }
+        ImageRequest::Convert { reference, options }
     }
 }
 
@@ -80,7 +80,10 @@ impl Push {
         let Self { reference, platform: platforms, estargz, .. } = self;
         let (name, form) = (None, "descriptor".into());
         let options = ImportOptions { name, form, compress: None, estargz, profile: None, registry: None };
-        ImageRequest::Convert { reference, platforms, options }
+        match platforms.is_empty() {
+            true => ImageRequest::Convert { reference, options },
+            false => ImageRequest::ConvertPlatforms { reference, platforms, options },
+        }
     }
 }
 

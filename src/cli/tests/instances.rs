@@ -182,6 +182,7 @@ fn push_errors(text: &mut String) {
         E::InvalidManifest(_) => E::InvalidManifest(why()),
         E::MissingBlobs { .. } => E::MissingBlobs { name: name(), digests: vec![digest(), digest()] },
         E::Immutable { .. } => E::Immutable { name: name(), tag: "v1".into() },
+        E::Moved { .. } => E::Moved { name: name(), tag: "v1".into() },
         E::UnknownManifest { .. } => E::UnknownManifest { name: name(), reference: tag() },
         E::UnknownBlob { .. } => E::UnknownBlob { name: name(), digest: digest() },
         E::Followed { .. } => E::Followed { name: name(), reference: tag(), origin: ipns_name() },

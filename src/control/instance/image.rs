@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use ocipfs_node::Cid;
-use ocipfs_oci::{Name, Tag};
+use ocipfs_oci::{Name, Platform, Tag};
 
 use super::{Instance, Notes, export::Export, meter::Meter};
 use crate::{
@@ -34,11 +34,11 @@ impl Instance {
                 let images = self.import_from(attachment, options, registry, notes, import_failure);
                 ImageReply::Imported { images: images.await? }
             }
-            ImageRequest::Convert { reference, platforms, options } => {
-                let registry = options.registry.clone();
-                let options = self.import_options(options)?;
-                let images = self.image_convert((&reference, &platforms), options, registry, notes);
-                ImageReply::Imported { images: images.await? }
+            ImageRequest::Convert { reference, options } => {
+                self.convert(&reference, &[], options, notes).await?
+            }
+            ImageRequest::ConvertPlatforms { reference, platforms, options } => {
+                self.convert(&reference, &platforms, options, notes).await?
             }
             ImageRequest::Export { references, dest, format, referrers } => {
                 let export = Export { references, dest, format, referrers };
@@ -50,6 +50,19 @@ impl Instance {
             ImageRequest::Tag { reference, name } => self.image_tag(&reference, &name).await?,
         };
         Ok(Reply::Image(reply))
+    }
+
+    async fn convert(
+        &self,
+        reference: &str,
+        platforms: &[Platform],
+        options: ImportOptions,
+        notes: Notes,
+    ) -> Result<ImageReply, Failure> {
+        let registry = options.registry.clone();
+        let options = self.import_options(options)?;
+        let images = self.image_convert((reference, platforms), options, registry, notes);
+        Ok(ImageReply::Imported { images: images.await? })
     }
 
     fn import_options(&self, options: ImportOptions) -> Result<import::Options, Failure> {

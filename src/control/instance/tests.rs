@@ -148,7 +148,6 @@ async fn layers_and_images_are_added_exported_and_converted_with_progress() {
         let Reply::Image(ImageReply::Imported { images }) = reply else { panic!("{reply:?}") };
         let convert = ImageRequest::Convert {
             reference: images[0].reference.clone(),
-            platforms: Vec::new(),
             options: import_options("descriptor", true),
         };
         let (_, phases) = other.ask(Request::Image(convert), Attachment::Nothing).await;

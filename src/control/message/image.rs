@@ -35,8 +35,15 @@ pub enum ImageRequest {
     Convert {
         /// A reference.
         reference: String,
-        /// The platforms that are taken of an index; all if there are none.
-        #[serde(default)]
+        /// How.
+        options: ImportOptions,
+    },
+    /// The same with some platforms of an index. A request of its own, so that a node that does not know platforms refuses it
+    /// and does not take all of them.
+    ConvertPlatforms {
+        /// A reference.
+        reference: String,
+        /// The platforms that are taken.
         platforms: Vec<Platform>,
         /// How.
         options: ImportOptions,
@@ -77,7 +84,7 @@ pub enum ImageRequest {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "kebab-case")]
 pub enum ImageReply {
-    /// To `Import`, `Convert` and `Tag`.
+    /// To `Import`, `Convert`, `ConvertPlatforms` and `Tag`.
     Imported {
         /// In the order of the archive.
         images: Vec<ImageInfo>,
@@ -151,4 +158,24 @@ pub struct InspectedImage {
     pub owned: bool,
     /// The manifest or index itself.
     pub manifest: serde_json::Value,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_node_that_does_not_know_platforms_refuses_a_request_with_some() {
+        let options = json!({ "name": null, "form": "descriptor", "compress": null, "estargz": false,
+            "profile": null, "registry": null });
+        let options: ImportOptions = serde_json::from_value(options).unwrap();
+        let (reference, platforms) = ("team/app:1".to_string(), vec!["linux/arm64".parse().unwrap()]);
+        let all = ImageRequest::Convert { reference: reference.clone(), options: options.clone() };
+        let some = ImageRequest::ConvertPlatforms { reference, platforms, options };
+        // Older nodes know this one, and ignore what else it has.
+        assert_eq!(serde_json::to_value(all).unwrap()["what"], "convert");
+        assert_eq!(serde_json::to_value(some).unwrap()["what"], "convert-platforms");
+    }
 }

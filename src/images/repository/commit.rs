@@ -17,6 +17,8 @@ pub struct NewManifest {
     pub tags: Vec<Tag>,
     /// Those of them that are not moved from one manifest to another.
     pub immutable: Vec<Tag>,
+    /// Those that are moved only from where they are known to point.
+    pub moved_from: Vec<(Tag, Option<Digest>)>,
     /// What it says of itself.
     pub inspected: InspectedManifest,
     /// What it needs of followed repositories.
@@ -108,10 +110,15 @@ fn adds_manifest(
 ) -> impl FnMut(&WriteTransaction, &Stored) -> Result<(), StoreError> + Clone + Send + 'static {
     let name = name.clone();
     move |write, stored| {
-        let NewManifest { digest, tags, immutable, inspected, adopted } = &manifest;
+        let NewManifest { digest, tags, immutable, moved_from, inspected, adopted } = &manifest;
         let edit = Edit::new(write);
         for tag in immutable {
             if edit.tag(&name, tag)?.is_some_and(|before| before != *digest) {
+                return Err(StoreError::Refused(tag.to_string()));
+            }
+        }
+        for (tag, before) in moved_from {
+            if edit.tag(&name, tag)? != *before {
                 return Err(StoreError::Refused(tag.to_string()));
             }
         }

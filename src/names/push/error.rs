@@ -37,6 +37,14 @@ pub enum Error {
         /// The tag.
         tag: String,
     },
+    /// A tag that a push adds to points at another manifest than the one that was added to.
+    #[error("tag {tag:?} of {name} was moved by another push at the same time: read it again and push again")]
+    Moved {
+        /// The repository.
+        name: Name,
+        /// The tag.
+        tag: String,
+    },
     /// The manifest to delete does not exist.
     #[error("manifest {reference} unknown to {name}")]
     UnknownManifest {

@@ -5,8 +5,11 @@ use ocipfs_oci::{Digest, Hasher, Name, Reference, Tag};
 
 use super::{Error, Pushes};
 use crate::{
-    content::{StoreError, UploadError},
-    images::repository::{Adopted, InspectedManifest, NewManifest, Repositories, inspect},
+    content::{CidPath, StoreError, UploadError, View},
+    images::{
+        MAX_MANIFEST,
+        repository::{Adopted, InspectedManifest, NewManifest, Repositories, inspect},
+    },
 };
 
 /// A manifest as a client sends it.
@@ -17,6 +20,8 @@ pub struct ManifestPush<'a> {
     pub tags: Vec<Tag>,
     /// Those of them that are not moved from one manifest to another.
     pub immutable: Vec<Tag>,
+    /// Those that are moved only if they still point there, as `Pushes::tagged` told.
+    pub moved_from: Vec<(Tag, Option<Digest>)>,
     /// The media type that the client states.
     pub media_type: Option<&'a str>,
     /// The document.
@@ -36,7 +41,7 @@ impl Pushes {
     ///
     /// What of them only followed repositories have is fetched, and part of this repository from then on.
     pub async fn put_manifest(&self, name: &Name, push: ManifestPush<'_>) -> Result<PushedManifest, Error> {
-        let ManifestPush { reference, tags, immutable, media_type, bytes } = push;
+        let ManifestPush { reference, tags, immutable, moved_from, media_type, bytes } = push;
         let digest = checked_digest(reference, &bytes)?;
         let inspected = self.inspect(&bytes, &digest, media_type).await?;
         // What is fetched for the manifest is not collected before the manifest holds it.
@@ -44,17 +49,32 @@ impl Pushes {
         let adopted = self.resolver.adopt(name, (&digest, &tags), &inspected).await?;
         self.check_blobs(name, &inspected, &adopted).await?;
         let pushed = PushedManifest { digest: digest.clone(), subject: inspected.subject.clone() };
-        let manifest = NewManifest { digest, tags, immutable, inspected, adopted };
+        let is_immutable: Vec<String> = immutable.iter().map(Tag::to_string).collect();
+        let manifest = NewManifest { digest, tags, immutable, moved_from, inspected, adopted };
         match self.repositories().commit_manifest(self.content(), name, bytes, manifest).await {
             // Deleted while the manifest was pushed.
             Err(UploadError::Store(StoreError::Gone(blob))) => {
                 Err(Error::MissingBlobs { name: name.clone(), digests: vec![blob] })
             }
-            Err(UploadError::Store(StoreError::Refused(tag))) => {
-                Err(Error::Immutable { name: name.clone(), tag })
-            }
+            Err(UploadError::Store(StoreError::Refused(tag))) => match is_immutable.contains(&tag) {
+                true => Err(Error::Immutable { name: name.clone(), tag }),
+                false => Err(Error::Moved { name: name.clone(), tag }),
+            },
             committed => Ok(committed.map(|()| pushed)?),
         }
+    }
+
+    /// Returns the manifest that a tag of this node's repository points at, whatever the client may read.
+    pub async fn tagged(&self, name: &Name, tag: &Tag) -> Result<Option<(Digest, Bytes)>, Error> {
+        let (of, tag) = (name.clone(), tag.clone());
+        let find = move |all: &Repositories| match all.tag(&of, &tag)? {
+            Some(digest) => all.manifest(&of, &digest),
+            None => Ok(None),
+        };
+        let Some(manifest) = self.resolver.on_repositories(find).await? else { return Ok(None) };
+        let at = CidPath::from(manifest.blob.root);
+        let bytes = View::default().scope(self.content().read(&at, MAX_MANIFEST)).await?;
+        Ok(Some((manifest.blob.digest, bytes)))
     }
 
     /// Parses a manifest in its turn, since a parsed document takes many times its length.

@@ -63,7 +63,8 @@ async fn open_for<'a>(
     gc_root: Option<Cid>,
 ) -> Result<IpfsImage<'a>, Error> {
     let content = &resolver.content;
-    if let Some(layout) = resolver.layouts.known(at, gc_root) {
+    let known = resolver.layouts.known(content, at, gc_root).await;
+    if let Some(layout) = known.map_err(|why| Error::image(name, why))? {
         return Ok(IpfsImage::Layout(Box::new(LayoutRepository { content, name, layout })));
     }
     match content.look(at).await {

@@ -168,10 +168,14 @@ impl Access {
         if visitor.shown == Shown::Wrong {
             return Err(self.unauthorized(shown, None));
         }
-        if let Some(user) = visitor.identity.name() {
-            self.limits.take_user(user, rules.per_user)?;
-        }
+        self.limit_user(&visitor.identity)?;
         Ok(visitor)
+    }
+
+    /// Counts a request of a user that has logged in.
+    pub(super) fn limit_user(&self, identity: &Identity) -> Result<(), ApiError> {
+        let (Some(rules), Some(user)) = (self.rules(), identity.name()) else { return Ok(()) };
+        self.limits.take_user(user, rules.per_user)
     }
 
     /// Refuses a request that would change something and may not. Without rules, one that names no repository as well.

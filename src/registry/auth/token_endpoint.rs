@@ -37,6 +37,7 @@ pub async fn get(State(access): State<Access>, request: Request) -> Result<impl 
             let credentials = value.to_str().ok().and_then(basic::credentials);
             let (user, password) = credentials.ok_or(LoginError::Wrong)?;
             let identity = access.login(&user, &password).await?;
+            access.limit_user(&identity)?;
             let query = Query::parse(parts.uri.query());
             let scopes = match access.has_rules() {
                 true => Scopes::parse(query.values("scope")),

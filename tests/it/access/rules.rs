@@ -186,10 +186,29 @@ async fn the_sign_action_pushes_signatures_and_no_images() {
     let digest = Digest::sha256_of(own.to_string().as_bytes());
     carol.put("team/app", &digest.to_string(), &own).await.refused(403, "DENIED", &["subject"]);
     let tag = format!("{}.sig", image.replace(':', "-"));
-    assert_eq!(carol.put("team/app", &tag, &own).await.status, 201);
-    let mut referring = own;
+    carol.put("team/app", &tag, &own).await.refused(403, "DENIED", &["push", "layers of a signature"]);
+    // As cosign does it: each signature is a layer, and later ones are added.
+    let signed = |signatures: &[&str]| {
+        let layer = |signature: &&str| {
+            let mut layer = descriptor("application/vnd.dev.cosign.simplesigning.v1+json", b"signature");
+            layer["annotations"] = json!({ "dev.cosignproject.cosign/signature": signature });
+            layer
+        };
+        let mut signed = own.clone();
+        signed["layers"] = signatures.iter().map(layer).collect();
+        signed
+    };
+    for (signatures, status) in [(&["one"][..], 201), (&["one", "two"][..], 201), (&["two"][..], 403)] {
+        let put = carol.put("team/app", &tag, &signed(signatures)).await;
+        assert_eq!(put.status, status, "{signatures:?} {put:?}");
+    }
+    assert_eq!(ruled.of("alice").put("team/app", &tag, &signed(&["two"])).await.status, 201);
+    let mut referring = own.clone();
     referring["subject"] =
         descriptor(media_type::OCI_MANIFEST, manifest(b"{}", &[b"layer"]).to_string().as_bytes());
+    let digest = Digest::sha256_of(referring.to_string().as_bytes());
+    carol.put("team/app", &digest.to_string(), &referring).await.refused(403, "DENIED", &["configuration"]);
+    referring["config"]["mediaType"] = json!(media_type::OCI_EMPTY);
     let digest = Digest::sha256_of(referring.to_string().as_bytes());
     carol.put("team/app", "2", &referring).await.refused(403, "DENIED", &["push"]);
     assert_eq!(carol.put("team/app", &digest.to_string(), &referring).await.status, 201);

@@ -97,7 +97,9 @@ async fn a_signature_by_another_key_or_of_another_image_changes_nothing() {
     signed["layers"][0]["mediaType"] = json!("application/vnd.dev.cosign.simplesigning.v1+json");
     signed["layers"][0]["annotations"] = json!({ "dev.cosignproject.cosign/signature": signature });
     let tag = format!("{}.sig", image.replace(':', "-"));
-    assert_eq!(node.of("carol").put("team/app", &tag, &signed).await.status, 201);
+    // With `sign` alone it would have to keep the signature that is there.
+    node.of("carol").put("team/app", &tag, &signed).await.refused(403, "DENIED", &[&tag, "push"]);
+    assert_eq!(node.of("alice").put("team/app", &tag, &signed).await.status, 201);
     assert_eq!(node.statuses("/v2/team/app/manifests/1").await, [403, 403, 200]);
     // A signature in another repository is not one in this.
     node.of("alice").push("other/app", "1", b"a layer").await;
