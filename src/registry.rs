@@ -175,8 +175,10 @@ async fn admit_to_gateway(State(registry): State<Registry>, request: Request, ne
 
 /// Lets those pass that may pull the repository of the same name: `ipfs/<cid>`.
 async fn pull_from_gateway(registry: &Registry, request: &Parts) -> Result<View, ApiError> {
+    // The gateway decodes it the same way.
+    let path = endpoint::decode(request.uri.path()).ok_or_else(ApiError::no_endpoint)?;
     let visitor = registry.access.admit(request).await?;
-    let name = request.uri.path().trim_matches('/');
+    let name = path.trim_matches('/');
     registry.access.check_pull(&visitor, Credentials::of(request), name)?;
     withheld::check_blocks(registry, &visitor, name)?;
     Ok(registry.access.view(&visitor, None))
@@ -248,7 +250,7 @@ async fn read(registry: &Registry, parts: &Parts) -> Result<Response, ApiError> 
     let query = Query::parse(parts.uri.query());
     let visitor = registry.access.admit(parts).await?;
     registry.access.check_read(&visitor, Credentials::of(parts), &endpoint)?;
-    let reader = Reader { registry, visitor: &visitor, shown: Credentials::of(parts), head };
+    let reader = Reader { registry, visitor: &visitor, request: parts, head };
     let view = registry.access.view(&visitor, endpoint.name());
     let answer = view
         .clone()

@@ -15,6 +15,7 @@ mod certificates;
 mod cose;
 mod cosign;
 mod file;
+mod form;
 mod jws;
 mod key;
 mod manifest;
@@ -22,6 +23,7 @@ mod notation;
 mod policy;
 mod signer;
 mod source;
+mod spelling;
 mod verdict;
 
 #[cfg(test)]

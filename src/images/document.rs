@@ -1,5 +1,5 @@
 use bytes::Bytes;
-use ocipfs_oci::{Digest, Hasher, MediaType, media_type};
+use ocipfs_oci::{Digest, Hasher, MediaType, check_keys, media_type};
 use serde::{Deserialize, de::IgnoredAny};
 
 use super::{Error, MAX_MANIFEST};
@@ -86,6 +86,9 @@ fn media_type(at: &CidPath, bytes: &[u8], said: Option<&MediaType>) -> Result<Me
     };
     if (kind.is_index() && !index) || (kind.is_manifest() && !image) {
         return Err(malformed(format!("declared as {kind}, but its fields differ")));
+    }
+    if kind.is_index() || kind.is_manifest() {
+        check_keys(bytes).map_err(|error| malformed(error.to_string()))?;
     }
     match said {
         Some(said) if said != kind => {
@@ -205,6 +208,7 @@ mod tests {
             (r#"{"mediaType":"nonsense","layers":[]}"#, "mediaType"),
             (r#"{"mediaType":"application/vnd.oci.image.index.v1+json","layers":[]}"#, "its fields differ"),
             (r#"{"schemaVersion":1,"fsLayers":[]}"#, "schema 1"),
+            (r#"{"schemaVersion":2,"layers":[],"Layers":[]}"#, "some clients read the key"),
         ] {
             let error = media_type(&at(), json.as_bytes(), None).unwrap_err().to_string();
             assert!(error.contains(told), "{json}: {error}");

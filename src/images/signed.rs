@@ -3,7 +3,10 @@
 //!
 //! These pass: what is signed; what a signed index or manifest references; and signatures with what they are made of.
 
-use std::collections::{HashSet, VecDeque};
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use ocipfs_oci::{Digest, Name};
 
@@ -15,16 +18,21 @@ use crate::{
     },
 };
 
-/// Signatures of one manifest that are looked at.
+/// Signatures of one manifest by known keys that are enough.
 pub const MAX_SIGNATURES: usize = 100;
+/// Candidates that one search reads and checks. What was found of others before is known, so another search comes further.
+pub const MAX_CHECKS: usize = 500;
 /// Referrers of one manifest among which signatures are searched.
-const MAX_REFERRERS: usize = 2000;
+const MAX_REFERRERS: usize = 10_000;
 /// Rows that are read at once.
 const PAGE_SIZE: usize = 500;
 /// Manifests that are looked at on the way from a blob to what is signed.
 const MAX_VISITED: usize = 10_000;
 /// The largest manifest of a signature.
 const MAX_MANIFEST_BYTES: u64 = 1 << 20;
+
+/// One signature is read and checked at a time: it takes memory, and the others that wait are often for the same one.
+static TURN: Mutex<()> = Mutex::new(());
 
 /// The check of pushed repositories. Every call blocks.
 #[derive(Clone)]
@@ -102,11 +110,21 @@ impl SignedRepositories {
         name: &Name,
         digest: &Digest,
     ) -> Result<Vec<Signer>, StoreError> {
-        let mut signers = Vec::new();
+        let (mut signers, mut signed, mut checks) = (Vec::new(), 0, 0);
         for candidate in self.candidates(name, digest)? {
+            if policies.found(&candidate).is_none() {
+                if checks >= MAX_CHECKS {
+                    continue;
+                }
+                checks += 1;
+            }
             let checked = self.checked(store, policies, name, &candidate)?;
             if let Some(checked) = checked.filter(|checked| checked.subject == *digest) {
                 signers.extend(&checked.signers);
+                signed += usize::from(!checked.signers.is_empty());
+            }
+            if signed >= MAX_SIGNATURES {
+                break;
             }
         }
         Ok(signers)
@@ -119,7 +137,7 @@ impl SignedRepositories {
             found.extend(self.repositories.tag(name, &tag)?);
         }
         let (mut last, mut read) = (String::new(), 0);
-        while read < MAX_REFERRERS && found.len() < MAX_SIGNATURES {
+        while read < MAX_REFERRERS {
             let page = self.repositories.referrers(name, digest, &last, PAGE_SIZE)?;
             let Some(end) = page.last() else { break };
             (last, read) = (end.digest.to_string(), read + page.len());
@@ -128,7 +146,6 @@ impl SignedRepositories {
                 page.into_iter().filter(|one| one.artifact_type.as_ref().is_some_and(is_signature));
             found.extend(signatures.map(|one| one.digest));
         }
-        found.truncate(MAX_SIGNATURES);
         Ok(found)
     }
 
@@ -139,16 +156,20 @@ impl SignedRepositories {
         policies: &Policies,
         name: &Name,
         digest: &Digest,
-    ) -> Result<Option<std::sync::Arc<Checked>>, StoreError> {
+    ) -> Result<Option<Arc<Checked>>, StoreError> {
         if let Some(found) = policies.found(digest) {
             return Ok(found);
         }
         let Some(manifest) = self.repositories.manifest(name, digest)? else { return Ok(None) };
-        let parsed = match bytes(store, &manifest.blob, MAX_MANIFEST_BYTES)? {
-            Some(bytes) => SignatureManifest::parse(&bytes),
-            None => None,
+        // What cannot be read may be repaired.
+        let Some(json) = bytes(store, &manifest.blob, MAX_MANIFEST_BYTES)? else { return Ok(None) };
+        let Some(parsed) = SignatureManifest::parse(&json) else {
+            return Ok(policies.remember(digest, None));
         };
-        let Some(parsed) = parsed else { return Ok(policies.remember(digest, None)) };
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = policies.found(digest) {
+            return Ok(found);
+        }
         let read = |digest: &Digest, size: u64| match self.repositories.blob(name, digest)? {
             Some(blob) => bytes(store, &blob, size),
             None => Ok(None),

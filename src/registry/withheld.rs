@@ -1,5 +1,7 @@
 //! Refuses content that is not signed as the signature policies say.
 
+use axum::http::request::Parts;
+
 use super::{
     Registry,
     auth::{self, Credentials, Visitor},
@@ -15,8 +17,8 @@ use crate::{
 pub struct Reader<'a> {
     pub registry: &'a Registry,
     pub visitor: &'a Visitor,
-    /// What it shows of itself.
-    pub shown: Credentials<'a>,
+    /// What it sends: where it is, and what it shows of itself.
+    pub request: &'a Parts,
     /// Whether only the head of the answer is sent.
     pub head: bool,
 }
@@ -25,12 +27,13 @@ impl Reader<'_> {
     /// Refuses what is unsigned to those who may not sign it. A client that may push it learns that it is here, and gets none of it:
     /// clients ask before they push.
     pub async fn check(&self, kind: &NameKind, asked: Asked<'_>) -> Result<(), ApiError> {
-        let Self { registry, visitor, shown, head } = self;
+        let Self { registry, visitor, request, head } = self;
         let name = kind.name().as_str();
         if registry.resolver.policies().of(name).is_none() || registry.access.signs(visitor, name) {
             return Ok(());
         }
-        if *head && registry.access.knows_unsigned(visitor, name) {
+        let is_local = || registry.place.local(request).is_ok();
+        if *head && registry.access.knows_unsigned(visitor, name, is_local) {
             return Ok(());
         }
         let verdict = kind.verdict(&registry.resolver, asked).await;
@@ -42,7 +45,7 @@ impl Reader<'_> {
             Verdict::Passed => Ok(()),
             // A new token may be of a user who gets it.
             Verdict::Withheld(_) if auth::is_wrong(visitor) => {
-                Err(registry.access.unauthorized(*shown, None))
+                Err(registry.access.unauthorized(Credentials::of(request), None))
             }
             Verdict::Withheld(why) => Err(refusal(asked, &why)),
         }

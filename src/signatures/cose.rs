@@ -2,7 +2,7 @@
 
 use ciborium::Value;
 
-use super::notation::{Algorithm, Envelope, KNOWN_CRITICAL, PAYLOAD_TYPE, SCHEME};
+use super::notation::{Algorithm, Envelope, KNOWN_CRITICAL, MAX_CERTIFICATES, PAYLOAD_TYPE, SCHEME};
 
 /// The tag of a COSE_Sign1.
 const SIGN1: u64 = 18;
@@ -101,11 +101,13 @@ impl Headers {
         }
     }
 
-    /// The chain, or one certificate alone.
+    /// The chain, or one certificate alone; none if there are too many.
     fn certificates(&self) -> Option<Vec<Vec<u8>>> {
         match self.at(X5CHAIN)? {
             Value::Bytes(one) => Some(vec![one.clone()]),
-            Value::Array(all) => all.iter().map(|one| one.as_bytes().cloned()).collect(),
+            Value::Array(all) if all.len() <= MAX_CERTIFICATES => {
+                all.iter().map(|one| one.as_bytes().cloned()).collect()
+            }
             _ => None,
         }
     }

@@ -20,6 +20,8 @@ const IN_TOTO: &str = "application/vnd.in-toto+json";
 const SIGN_PREDICATE: &str = "https://sigstore.dev/cosign/sign/v1";
 /// Signatures of one envelope that are looked at.
 const MAX_SIGNATURES: usize = 16;
+/// The largest statement that signs. What is larger attests something, and is not verified.
+const MAX_SIGNED_BYTES: usize = 64 << 10;
 
 /// Nothing else is in it, so that a manifest of an image is none.
 #[derive(Deserialize)]
@@ -60,6 +62,8 @@ pub struct Envelope {
     payload: Vec<u8>,
     payload_type: String,
     signatures: Vec<Vec<u8>>,
+    subjects: Vec<Digest>,
+    signs: bool,
 }
 
 #[derive(Deserialize)]
@@ -81,7 +85,7 @@ struct Bundle {
     dsse_envelope: DsseEnvelope,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Statement {
     #[serde(default)]
@@ -110,24 +114,30 @@ impl Envelope {
     fn of(DsseEnvelope { payload, payload_type, signatures }: DsseEnvelope) -> Option<Self> {
         let decoded = signatures.iter().take(MAX_SIGNATURES).filter_map(|one| STANDARD.decode(&one.sig).ok());
         let signatures = decoded.collect();
-        Some(Self { payload: STANDARD.decode(payload).ok()?, payload_type, signatures })
-    }
-
-    fn statement(&self) -> Option<Statement> {
-        let is_statement = self.payload_type == IN_TOTO;
-        is_statement.then(|| serde_json::from_slice(&self.payload).ok()).flatten()
+        let payload = STANDARD.decode(payload).ok()?;
+        let is_statement = payload_type == IN_TOTO;
+        let statement = is_statement.then(|| serde_json::from_slice::<Statement>(&payload).ok()).flatten();
+        let Statement { subject, predicate_type } = statement.unwrap_or_default();
+        let digests = subject.into_iter().flat_map(|subject| subject.digest);
+        let subjects =
+            digests.filter_map(|(algorithm, hex)| format!("{algorithm}:{hex}").parse().ok()).collect();
+        let signs = predicate_type == SIGN_PREDICATE && payload.len() <= MAX_SIGNED_BYTES;
+        Some(Self { payload, payload_type, signatures, subjects, signs })
     }
 
     /// The digests that its statement is about.
-    pub fn subjects(&self) -> Vec<Digest> {
-        let all = self.statement().map(|statement| statement.subject).unwrap_or_default();
-        let digests = all.into_iter().flat_map(|subject| subject.digest);
-        digests.filter_map(|(algorithm, hex)| format!("{algorithm}:{hex}").parse().ok()).collect()
+    pub fn subjects(&self) -> &[Digest] {
+        &self.subjects
     }
 
     /// Whether its statement signs what it is about, and does not only attest something of that.
     pub fn signs(&self) -> bool {
-        self.statement().is_some_and(|statement| statement.predicate_type == SIGN_PREDICATE)
+        self.signs
+    }
+
+    /// How many signatures it has.
+    pub fn signatures(&self) -> usize {
+        self.signatures.len()
     }
 
     /// Whether a key signed it.

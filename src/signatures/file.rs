@@ -10,6 +10,7 @@ use super::{
     key::PublicKey,
     policy::{Policies, Policy},
     signer::Key,
+    spelling::canonical,
     verdict::Require,
 };
 use crate::access::Pattern;
@@ -139,6 +140,11 @@ fn policy(number: usize, row: PolicyRow, keys: &[(String, Key)]) -> Result<Polic
         found.ok_or(Error::UnknownKey { policy: number, key })
     };
     let keys = names.into_iter().map(number_of).collect::<Result<_, _>>()?;
+    // What is asked for is compared in one spelling, too; one of a CID or a key is a valid pattern.
+    let spelled =
+        repositories.iter().filter_map(|pattern| canonical(pattern.as_str()).parse::<Pattern>().ok());
+    let others: Vec<_> = spelled.filter(|spelled| !repositories.contains(spelled)).collect();
+    let repositories = [repositories, others].concat();
     Ok(Policy::new(repositories, require, keys))
 }
 

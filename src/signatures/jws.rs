@@ -6,7 +6,7 @@ use base64::{
 };
 use serde::Deserialize;
 
-use super::notation::{Algorithm, Envelope, KNOWN_CRITICAL, PAYLOAD_TYPE, SCHEME};
+use super::notation::{Algorithm, Envelope, KNOWN_CRITICAL, MAX_CERTIFICATES, PAYLOAD_TYPE, SCHEME};
 
 #[derive(Deserialize)]
 struct Jws {
@@ -36,6 +36,9 @@ struct Protected {
 /// Reads an envelope.
 pub fn parse(json: &[u8]) -> Option<Envelope> {
     let Jws { payload, protected, header, signature } = serde_json::from_slice(json).ok()?;
+    if header.x5c.len() > MAX_CERTIFICATES {
+        return None;
+    }
     let decode = |text: &str| URL_SAFE_NO_PAD.decode(text).ok();
     let signed_bytes = format!("{protected}.{payload}").into_bytes();
     let protected: Protected = serde_json::from_slice(&decode(&protected)?).ok()?;

@@ -6,7 +6,7 @@
 use ocipfs_oci::{Digest, Manifest, Tag};
 
 use super::{
-    cose, cosign, jws, notation,
+    cose, cosign, form, jws, notation,
     signer::{Checked, Key, Signer},
 };
 
@@ -14,8 +14,16 @@ use super::{
 pub const MAX_PART_BYTES: u64 = 4 << 20;
 /// Layers of one signature: cosign adds one each time that an image is signed.
 pub const MAX_PARTS: usize = 32;
+/// All layers of one signature together.
+const MAX_TOTAL_BYTES: u64 = 8 << 20;
+/// The largest simple signing payload.
+const MAX_PAYLOAD_BYTES: u64 = 64 << 10;
+/// The largest envelope of notation: some certificates, and a time stamp.
+const MAX_ENVELOPE_BYTES: u64 = 256 << 10;
 /// The largest configuration of a signature.
 const MAX_CONFIG_BYTES: u64 = 64 << 10;
+/// Public keys that one manifest has tried: as many as its layers, times their signatures, times the keys of the policies.
+const MAX_VERIFICATIONS: usize = 2048;
 /// The annotation with the signature of a simple signing payload.
 const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
 /// The artifact types of notation and of cosign, each of which also begins those of later versions.
@@ -47,6 +55,25 @@ impl Format {
             bundle if bundle.starts_with("application/vnd.dev.sigstore.bundle") => Self::Bundle,
             _ => return None,
         })
+    }
+
+    /// The largest layer of this kind.
+    fn limit(self) -> u64 {
+        match self {
+            Self::SimpleSigning => MAX_PAYLOAD_BYTES,
+            Self::Jws | Self::Cose => MAX_ENVELOPE_BYTES,
+            // Attestations carry whole SBOMs.
+            Self::Dsse | Self::Bundle => MAX_PART_BYTES,
+        }
+    }
+
+    /// Whether a key of its kind is among these. An attestation needs none.
+    fn is_of(self, keys: &[Key]) -> bool {
+        match self {
+            Self::SimpleSigning => keys.iter().any(|key| matches!(key, Key::Cosign(_))),
+            Self::Jws | Self::Cose => keys.iter().any(|key| matches!(key, Key::Notation(_))),
+            Self::Dsse | Self::Bundle => true,
+        }
     }
 }
 
@@ -92,22 +119,38 @@ pub struct SignatureManifest {
 impl SignatureManifest {
     /// Reads a manifest; none if it has not the form of a signature.
     pub fn parse(json: &[u8]) -> Option<Self> {
+        if !form::is_document(json) {
+            return None;
+        }
         let manifest = Manifest::parse(json).ok()?;
+        if !(1..=MAX_PARTS).contains(&manifest.layers.len()) || manifest.config.size > MAX_CONFIG_BYTES {
+            return None;
+        }
         let part = |layer: &ocipfs_oci::Descriptor| {
             let format = Format::of(layer.media_type.essence())?;
             let signature = layer.annotation(SIGNATURE).map(String::from);
-            let is_small = layer.size <= MAX_PART_BYTES;
+            let is_small = layer.size <= format.limit();
             is_small.then(|| Part { digest: layer.digest.clone(), size: layer.size, format, signature })
         };
         let parts = manifest.layers.iter().map(part).collect::<Option<Vec<_>>>()?;
-        let is_short = (1..=MAX_PARTS).contains(&parts.len()) && manifest.config.size <= MAX_CONFIG_BYTES;
+        let is_short = parts.iter().map(|part| part.size).sum::<u64>() <= MAX_TOTAL_BYTES;
+        // Two keys of cosign sign the same payload, and have their signatures in annotations.
+        let is_repeated = |(at, part): (usize, &Part)| {
+            part.format != Format::SimpleSigning && parts[..at].iter().any(|one| one.digest == part.digest)
+        };
+        if !is_short || parts.iter().enumerate().any(is_repeated) {
+            return None;
+        }
         let config = (manifest.config.digest, manifest.config.size);
-        is_short.then(|| Self { parts, config, subject: manifest.subject.map(|subject| subject.digest) })
+        Some(Self { parts, config, subject: manifest.subject.map(|subject| subject.digest) })
     }
 
-    /// Looks at its configuration and its layers, in their order; none if it is not a signature after all.
+    /// Looks at its configuration and its layers, in their order; none if it is not a signature after all, or one that no kind of key
+    /// verifies that there is.
     pub fn check(&self, keys: &[Key], config: &[u8], layers: &[Vec<u8>], now: u64) -> Option<Checked> {
-        serde_json::from_slice::<serde::de::IgnoredAny>(config).ok()?;
+        if !form::is_configuration(config) || !self.parts.iter().all(|part| part.format.is_of(keys)) {
+            return None;
+        }
         let read: Vec<ReadPart> = self
             .parts
             .iter()
@@ -119,19 +162,28 @@ impl SignatureManifest {
         }
         let subject = match &self.subject {
             Some(subject) => subject.clone(),
-            None => read.first()?.subjects().into_iter().next()?,
+            None => read.first()?.subjects().first()?.clone(),
         };
         if !read.iter().all(|part| part.subjects().contains(&subject)) {
             return None;
         }
-        let signed = |part: &ReadPart| {
-            let by = |(key, of): (usize, &Key)| part.is_signed_by(of, now).map(|until| Signer { key, until });
-            keys.iter().enumerate().filter_map(by).collect::<Vec<_>>()
-        };
-        let signers = read.iter().flat_map(signed).collect();
+        let signers = signers(&read, keys, now);
         let has_certificates = read.iter().any(|part| matches!(part, ReadPart::Notation { .. }));
         Some(Checked { subject, signers, has_certificates })
     }
+}
+
+/// Finds the keys that signed, with a bounded number of verifications.
+fn signers(parts: &[ReadPart<'_>], keys: &[Key], now: u64) -> Vec<Signer> {
+    let (mut found, mut left) = (Vec::new(), MAX_VERIFICATIONS);
+    for part in parts {
+        for (key, of) in keys.iter().enumerate() {
+            let Some(rest) = left.checked_sub(part.verifications(of)) else { return found };
+            left = rest;
+            found.extend(part.is_signed_by(of, now).map(|until| Signer { key, until }));
+        }
+    }
+    found
 }
 
 /// A layer, read.
@@ -158,10 +210,20 @@ impl<'a> ReadPart<'a> {
         }
     }
 
-    fn subjects(&self) -> Vec<Digest> {
+    fn subjects(&self) -> &[Digest] {
         match self {
-            Self::Payload { subject, .. } | Self::Notation { subject, .. } => vec![subject.clone()],
+            Self::Payload { subject, .. } | Self::Notation { subject, .. } => std::slice::from_ref(subject),
             Self::Dsse(envelope) => envelope.subjects(),
+        }
+    }
+
+    /// How many times a public key is tried at most, to know whether this key signed.
+    fn verifications(&self, key: &Key) -> usize {
+        match (self, key) {
+            (Self::Payload { .. }, Key::Cosign(_)) => 1,
+            (Self::Dsse(envelope), Key::Cosign(_)) if envelope.signs() => envelope.signatures(),
+            (Self::Notation { .. }, Key::Notation(_)) => 1 + notation::MAX_CERTIFICATES,
+            _ => 0,
         }
     }
 

@@ -10,6 +10,7 @@ use ocipfs_oci::Digest;
 
 use super::{
     signer::{Checked, Key, Signer},
+    spelling::canonical,
     verdict::{Require, Verdict, Withheld},
 };
 use crate::access::Pattern;
@@ -35,8 +36,9 @@ impl Policy {
         Self { repositories, require, keys }
     }
 
-    fn covers(&self, repository: &str) -> bool {
-        self.repositories.iter().any(|pattern| pattern.matches(repository))
+    /// Whether it is about a repository, by its name as it is asked for or in the one spelling of its CID or key.
+    fn covers(&self, repository: &str, spelled: &str) -> bool {
+        self.repositories.iter().any(|pattern| pattern.matches(repository) || pattern.matches(spelled))
     }
 }
 
@@ -72,7 +74,8 @@ impl Policies {
 
     /// Whether content of a repository has to be signed.
     pub fn covers(&self, repository: &str) -> bool {
-        self.policies.iter().any(|policy| policy.covers(repository))
+        let spelled = canonical(repository);
+        self.policies.iter().any(|policy| policy.covers(repository, &spelled))
     }
 
     /// Whether content of any repository has to be signed.
@@ -92,8 +95,9 @@ impl Policies {
 
     /// Decides by what signed a manifest of a repository.
     pub fn judge(&self, repository: &str, signers: &[Signer], now: u64) -> Verdict {
+        let spelled = canonical(repository);
         for (number, policy) in self.policies.iter().enumerate() {
-            if !policy.covers(repository) {
+            if !policy.covers(repository, &spelled) {
                 continue;
             }
             let signed = |key: &usize| signers.iter().any(|one| one.key == *key && one.until > now);

@@ -21,6 +21,7 @@
 
 pub mod descriptor;
 pub mod digest;
+mod keys;
 mod lenient;
 pub mod manifest;
 pub mod media_type;
@@ -33,6 +34,7 @@ pub mod reference;
 pub use {
     descriptor::Descriptor,
     digest::{Algorithm, Digest, Hasher},
+    keys::check_keys,
     manifest::{Index, Manifest},
     media_type::MediaType,
     name::Name,

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-use crate::{Descriptor, MediaType, lenient, media_type};
+use crate::{Descriptor, MediaType, check_keys, lenient, media_type};
 
 /// Why bytes are not a manifest or an index.
 #[derive(Debug, thiserror::Error)]
@@ -80,9 +80,11 @@ impl Manifest {
         }
     }
 
-    /// Parses a manifest. Unknown fields are ignored; an index is rejected.
+    /// Parses a manifest. Unknown fields are ignored; an index is rejected, and a known field in another case.
     pub fn parse(json: &[u8]) -> Result<Self, Error> {
-        serde_json::from_slice(json).map_err(Error::Manifest)
+        let parsed = serde_json::from_slice(json).map_err(Error::Manifest)?;
+        check_keys(json).map_err(Error::Manifest)?;
+        Ok(parsed)
     }
 
     /// Returns the blobs of the image: the configuration, then the layers.
@@ -129,9 +131,11 @@ impl Index {
         }
     }
 
-    /// Parses an index. Unknown fields are ignored; an image manifest is rejected.
+    /// Parses an index. Unknown fields are ignored; an image manifest is rejected, and a known field in another case.
     pub fn parse(json: &[u8]) -> Result<Self, Error> {
-        serde_json::from_slice(json).map_err(Error::Index)
+        let parsed = serde_json::from_slice(json).map_err(Error::Index)?;
+        check_keys(json).map_err(Error::Index)?;
+        Ok(parsed)
     }
 }
 

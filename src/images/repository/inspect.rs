@@ -218,6 +218,7 @@ mod tests {
             (r#"{"schemaVersion":1}"#, Some("application/vnd.b"), "schema 1"),
             ("{}", None, "says what it is"),
             ("{}", Some("nonsense"), "invalid media type"),
+            (r#"{"schemaVersion":2,"manifests":[],"Layers":[]}"#, None, "some clients read the key"),
         ] {
             let error = of(json, said).unwrap_err();
             assert!(error.contains(told), "{json}: {error}");

@@ -1,15 +1,19 @@
 use std::sync::Arc;
 
 use ocipfs_oci::{Descriptor, Digest, Name, Reference};
+use tokio::sync::Semaphore;
 
 use crate::{
     content,
-    images::signed::MAX_SIGNATURES,
+    images::signed::{MAX_CHECKS, MAX_SIGNATURES},
     names::{BlobSource, Document, Error, NameKind, Resolver, resolve::layout::IpfsImage},
     signatures::{
         Checked, MAX_PART_BYTES, Policies, SignatureManifest, Signer, Verdict, is_signature_type, tags_of,
     },
 };
+
+/// Signatures that are checked at the same time.
+static CHECKS: Semaphore = Semaphore::const_new(2);
 
 /// Where signatures of a manifest are searched.
 pub enum Evidence<'a> {
@@ -34,13 +38,25 @@ impl Evidence<'_> {
             return Ok(Found::Signature);
         }
         let mut signers = self.local_signers(policies, &document.digest).await?;
-        let mut failed = None;
+        let (mut failed, mut signed, mut checks) = (None, 0, 0);
         for candidate in self.candidates(&document.digest).await? {
+            if policies.found(&candidate).is_none() {
+                if checks >= MAX_CHECKS {
+                    continue;
+                }
+                checks += 1;
+            }
             match self.signature(policies, candidate).await {
-                Ok(Some(checked)) if checked.subject == document.digest => signers.extend(&checked.signers),
+                Ok(Some(checked)) if checked.subject == document.digest => {
+                    signers.extend(&checked.signers);
+                    signed += usize::from(!checked.signers.is_empty());
+                }
                 Ok(_) => {}
                 // Others may be enough.
                 Err(error) => drop(failed.get_or_insert(error)),
+            }
+            if signed >= MAX_SIGNATURES {
+                break;
             }
         }
         match (policies.judge(self.name().as_str(), &signers, content::now()), failed) {
@@ -50,7 +66,11 @@ impl Evidence<'_> {
     }
 
     /// Returns what the manifest of a digest signs, if it is a signature.
-    async fn signature(&self, policies: &Policies, digest: Digest) -> Result<Option<Arc<Checked>>, Error> {
+    async fn signature(
+        &self,
+        policies: &Arc<Policies>,
+        digest: Digest,
+    ) -> Result<Option<Arc<Checked>>, Error> {
         if let Some(found) = policies.found(&digest) {
             return Ok(found);
         }
@@ -62,20 +82,35 @@ impl Evidence<'_> {
     }
 
     /// Returns what a manifest signs, if it is a signature.
-    async fn checked(&self, policies: &Policies, document: &Document) -> Result<Option<Arc<Checked>>, Error> {
+    async fn checked(
+        &self,
+        policies: &Arc<Policies>,
+        document: &Document,
+    ) -> Result<Option<Arc<Checked>>, Error> {
         if let Some(found) = policies.found(&document.digest) {
             return Ok(found);
         }
         let Some(parsed) = SignatureManifest::parse(&document.bytes) else {
             return Ok(policies.remember(&document.digest, None));
         };
-        let config = self.bytes(&parsed.config.0, parsed.config.1).await?;
+        // What cannot be read as it should be may be repaired.
+        let (config, size) = &parsed.config;
+        let Some(config) = self.bytes(config, *size).await? else { return Ok(None) };
         let mut layers = Vec::new();
         for part in &parsed.parts {
-            layers.push(self.bytes(&part.digest, part.size).await?);
+            let Some(layer) = self.bytes(&part.digest, part.size).await? else { return Ok(None) };
+            layers.push(layer);
         }
-        let checked = parsed.check(policies.keys(), &config, &layers, content::now());
-        Ok(policies.remember(&document.digest, checked))
+        let turn = CHECKS.acquire().await;
+        let (by, digest) = (policies.clone(), document.digest.clone());
+        let check = move || {
+            // Held until the end, even if the client is gone.
+            let _turn = turn;
+            let checked = parsed.check(by.keys(), &config, &layers, content::now());
+            by.remember(&digest, checked)
+        };
+        // It fails only where the node stops.
+        Ok(tokio::task::spawn_blocking(check).await.ok().flatten())
     }
 
     /// The manifests that may be signatures of a digest.
@@ -92,7 +127,6 @@ impl Evidence<'_> {
             one.artifact_type.as_ref().is_some_and(|kind| is_signature_type(kind.as_str()))
         };
         found.extend(self.referrers(digest).await?.into_iter().filter(is_signature).map(|one| one.digest));
-        found.truncate(MAX_SIGNATURES);
         Ok(found)
     }
 
@@ -135,13 +169,14 @@ impl Evidence<'_> {
         }
     }
 
-    /// Reads a blob of a signature.
-    async fn bytes(&self, digest: &Digest, size: u64) -> Result<Vec<u8>, Error> {
+    /// Reads a blob of a signature; none where it is not what its descriptor says.
+    async fn bytes(&self, digest: &Digest, size: u64) -> Result<Option<Vec<u8>>, Error> {
         let located = match self {
             Self::Name { kind, resolver } => kind.locate_blob(resolver, digest).await?,
             Self::Layout { image, .. } => image.blob(digest).await?,
         };
         let bytes = match located {
+            BlobSource::Inline(bytes) if bytes.len() as u64 > size => return Ok(None),
             BlobSource::Inline(bytes) => bytes.to_vec(),
             BlobSource::Blob(blob) => {
                 let content = self.resolver().content();
@@ -149,7 +184,6 @@ impl Evidence<'_> {
             }
         };
         let is_right = ocipfs_oci::Hasher::of(digest.algorithm(), &bytes) == *digest;
-        // What is not what it is called signs nothing.
-        Ok(if is_right { bytes } else { Vec::new() })
+        Ok(is_right.then_some(bytes))
     }
 }

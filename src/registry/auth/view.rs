@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{access::Access, identity::Visitor};
+use super::{
+    access::Access,
+    identity::{Identity, Visitor},
+};
 use crate::{access::Action, content::View, gateway::Visibility, http::viewer::Sender};
 
 impl Access {
@@ -30,9 +33,17 @@ impl Access {
         self.sender(visitor).signs(repository)
     }
 
-    /// Whether a client learns that unsigned content is here: one that may push it, or may sign it.
-    pub(in crate::registry) fn knows_unsigned(&self, visitor: &Visitor, repository: &str) -> bool {
-        self.signs(visitor, repository) || self.may(visitor, Action::Push, repository)
+    /// Whether a client learns that unsigned content is here: one that may push it, or may sign it. Without users and rules those
+    /// push that are on this machine.
+    pub(in crate::registry) fn knows_unsigned(
+        &self,
+        visitor: &Visitor,
+        repository: &str,
+        is_local: impl FnOnce() -> bool,
+    ) -> bool {
+        let needs_place = !self.has_rules() && visitor.identity == Identity::Anonymous;
+        let pushes = self.may(visitor, Action::Push, repository) && (!needs_place || is_local());
+        pushes || self.signs(visitor, repository)
     }
 
     /// Which caches may keep what is pulled.
@@ -41,5 +52,17 @@ impl Access {
             true => Visibility::Public,
             false => Visibility::Private,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_users_a_client_elsewhere_does_not_learn_what_is_unsigned() {
+        let open = Access::default();
+        assert!(!open.knows_unsigned(&Visitor::default(), "team/app", || false));
+        assert!(open.knows_unsigned(&Visitor::default(), "team/app", || true));
     }
 }
