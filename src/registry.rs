@@ -32,6 +32,7 @@ use axum::{
     routing::{any, get},
 };
 use ocipfs_oci::{Digest, Name};
+use percent_encoding::percent_decode_str;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower_http::trace::{DefaultOnResponse, TraceLayer};
@@ -175,8 +176,8 @@ async fn admit_to_gateway(State(registry): State<Registry>, request: Request, ne
 
 /// Lets those pass that may pull the repository of the same name: `ipfs/<cid>`.
 async fn pull_from_gateway(registry: &Registry, request: &Parts) -> Result<View, ApiError> {
-    // The gateway decodes it the same way.
-    let path = endpoint::decode(request.uri.path()).ok_or_else(ApiError::no_endpoint)?;
+    // As the gateway decodes it, which refuses what is no UTF-8.
+    let path = percent_decode_str(request.uri.path()).decode_utf8_lossy();
     let visitor = registry.access.admit(request).await?;
     let name = path.trim_matches('/');
     registry.access.check_pull(&visitor, Credentials::of(request), name)?;

@@ -172,6 +172,118 @@ fn a_manifest_that_calls_itself_a_signature_and_is_none_is_not_taken_for_one() {
 }
 
 #[test]
+fn a_manifest_with_a_key_that_a_signature_has_not_is_none() {
+    let (_, cosign, _) = made()[0];
+    let cosign = String::from_utf8(cosign.to_vec()).unwrap();
+    assert!(SignatureManifest::parse(cosign.as_bytes()).is_some());
+    for (own, other) in [
+        (r#""layers""#, r#""Layers":[],"layers""#),
+        (r#""layers""#, r#""layer\u017f":[],"layers""#),
+        (r#""layers""#, r#""manifests":[],"layers""#),
+        (r#""config""#, r#""Config":{},"config""#),
+        (r#""config""#, r#""other":1,"config""#),
+        (r#""size":234"#, r#""size":234,"data":"e30=""#),
+        (r#""size":234"#, r#""size":234,"urls":["https://example.org"]"#),
+        (r#""size":234"#, r#""Digest":"x","size":234"#),
+    ] {
+        let manifest = cosign.replacen(own, other, 1);
+        assert_ne!(manifest, cosign);
+        assert_eq!(SignatureManifest::parse(manifest.as_bytes()), None, "{manifest}");
+    }
+}
+
+#[test]
+fn a_signature_is_small_and_has_each_layer_once() {
+    let layers = |manifest: &[u8], change: &dyn Fn(&mut Vec<serde_json::Value>)| {
+        let mut manifest: serde_json::Value = serde_json::from_slice(manifest).unwrap();
+        change(manifest["layers"].as_array_mut().unwrap());
+        SignatureManifest::parse(manifest.to_string().as_bytes())
+    };
+    let twice = |layers: &mut Vec<serde_json::Value>| layers.push(layers[0].clone());
+    let sized = |size: u64, count: usize| {
+        move |layers: &mut Vec<serde_json::Value>| {
+            let mut layer = layers.remove(0);
+            layer["size"] = size.into();
+            for number in 0..count {
+                layer["digest"] = Digest::sha256_of(&number.to_be_bytes()).to_string().into();
+                layers.push(layer.clone());
+            }
+        }
+    };
+    let [(_, cosign, _), (_, bundle, _), (_, jws, _), (_, cose, _), ..] = made();
+    // Two keys sign the same payload.
+    assert_eq!(layers(cosign, &twice).unwrap().parts.len(), 2);
+    for (manifest, most) in
+        [(cosign, 64 << 10), (jws, 256 << 10), (cose, 256 << 10), (bundle, MAX_PART_BYTES)]
+    {
+        assert!(
+            layers(manifest, &sized(most, 1)).is_some() && layers(manifest, &sized(most + 1, 1)).is_none()
+        );
+        assert_eq!(layers(manifest, &twice).is_none(), manifest != cosign);
+    }
+    assert!(layers(bundle, &sized(4 << 20, 2)).is_some() && layers(bundle, &sized(3 << 20, 3)).is_none());
+    assert!(
+        layers(cosign, &sized(1, MAX_PARTS)).is_some() && layers(cosign, &sized(1, MAX_PARTS + 1)).is_none()
+    );
+}
+
+#[test]
+fn an_envelope_with_too_many_certificates_is_none() {
+    use ciborium::Value;
+    let [_, _, (_, jws, jws_envelope), (_, cose, cose_envelope), ..] = made();
+    let mut envelope: serde_json::Value = serde_json::from_slice(jws_envelope).unwrap();
+    let one = envelope["header"]["x5c"][0].clone();
+    envelope["header"]["x5c"] = vec![one; 11].into();
+    assert_eq!(check(&policies(), jws, envelope.to_string().as_bytes(), SIGNED_AT), None);
+    let mut envelope: Value = ciborium::from_reader(cose_envelope).unwrap();
+    let Value::Tag(_, parts) = &mut envelope else { panic!() };
+    for (key, chain) in parts.as_array_mut().unwrap()[1].as_map_mut().unwrap().iter_mut() {
+        if key.as_integer() == Some(33.into()) {
+            let one = chain.as_array().map_or_else(|| chain.clone(), |all| all[0].clone());
+            *chain = Value::Array(vec![one; 11]);
+        }
+    }
+    let mut written = Vec::new();
+    ciborium::into_writer(&envelope, &mut written).unwrap();
+    assert_ne!(written, cose_envelope);
+    assert_eq!(check(&policies(), cose, &written, SIGNED_AT), None);
+}
+
+#[test]
+fn signatures_are_read_if_there_is_a_key_of_their_kind_and_attestations_always() {
+    let text = POLICY.split("[[policy]]").next().unwrap();
+    let (cosign, notation) = text.split_once("[keys.acme]").unwrap();
+    let only = |keys: &str| Policies::parse(keys, load).unwrap();
+    let (cosign, notation) = (only(cosign), only(&format!("[keys.acme]{notation}")));
+    for (what, manifest, layer) in made() {
+        let is_read = |policies| check(policies, manifest, layer, SIGNED_AT).is_some();
+        let expected = match what {
+            "cosign" => [true, false],
+            "jws" | "cose" => [false, true],
+            _ => [true, true],
+        };
+        assert_eq!([is_read(&cosign), is_read(&notation)], expected, "{what}");
+    }
+}
+
+#[test]
+fn a_policy_is_about_all_spellings_of_a_cid() {
+    let hex = format!("f01551220{}", "0a".repeat(32));
+    let text =
+        format!("[keys.x]\ncosign = 'cosign.pub'\n[[policy]]\nrepositories = ['ipfs/{hex}/*']\nkeys = ['x']");
+    let policies = Policies::parse(&text, load).unwrap();
+    for (name, is_covered) in [
+        (format!("ipfs/{hex}/app"), true),
+        (format!("ipfs/{}/app", hex.to_uppercase()), true),
+        (spelling::canonical(&format!("ipfs/{hex}/app")).into_owned(), true),
+        (format!("ipfs/{}/app", hex.replace("0a", "0b")), false),
+    ] {
+        assert_eq!(policies.covers(&name), is_covered, "{name}");
+        assert_eq!(policies.judge(&name, &[], 0).is_passed(), !is_covered, "{name}");
+    }
+}
+
+#[test]
 fn a_file_of_policies_is_refused_with_what_is_wrong_in_it() {
     for (text, told) in [
         ("[[policy]]\nrepository = []", "line 2"),

@@ -54,7 +54,12 @@ impl Pushed {
     }
 
     fn manifest(&self, name: &str, bytes: &[u8], tags: &[&str]) -> Digest {
-        let (name, blob) = (name.parse::<Name>().unwrap(), self.store(bytes));
+        self.manifest_at(name, self.store(bytes), bytes, tags)
+    }
+
+    /// The same, where its bytes are elsewhere.
+    fn manifest_at(&self, name: &str, blob: RepositoryBlob, bytes: &[u8], tags: &[&str]) -> Digest {
+        let name = name.parse::<Name>().unwrap();
         let digest = blob.digest.clone();
         let tags: Vec<Tag> = tags.iter().map(|tag| tag.parse().unwrap()).collect();
         let inspected = inspect(bytes, &digest, Some(ocipfs_oci::media_type::OCI_MANIFEST)).unwrap();
@@ -74,9 +79,39 @@ impl Pushed {
     fn sign(&self, name: &str) -> Digest {
         self.blob(name, CONFIG);
         self.blob(name, PAYLOAD);
-        let tag = format!("{}.sig", Digest::sha256_of(IMAGE).to_string().replace(':', "-"));
-        self.manifest(name, SIGNATURE, &[&tag])
+        self.manifest(name, SIGNATURE, &[&tag_of_signature()])
     }
+}
+
+fn tag_of_signature() -> String {
+    format!("{}.sig", Digest::sha256_of(IMAGE).to_string().replace(':', "-"))
+}
+
+#[test]
+fn a_signature_that_cannot_be_read_is_looked_at_again() {
+    let pushed = pushed();
+    let image = pushed.manifest("team/app", IMAGE, &["1"]);
+    let damaged = RepositoryBlob { digest: Digest::sha256_of(SIGNATURE), ..pushed.store(b"damaged") };
+    pushed.manifest_at("team/app", damaged, SIGNATURE, &[&tag_of_signature()]);
+    assert!(!pushed.passes("team/app", &image));
+    pushed.sign("team/app");
+    assert!(pushed.passes("team/app", &image));
+}
+
+#[test]
+fn many_referrers_that_only_call_themselves_signatures_do_not_hide_a_signature() {
+    let pushed = pushed();
+    let image = pushed.manifest("team/app", IMAGE, &["1"]);
+    let mut other: Value = serde_json::from_slice(BUNDLE).unwrap();
+    for number in 0..MAX_SIGNATURES + 50 {
+        other["layers"] = json!([]);
+        other["annotations"] = json!({ "number": number.to_string() });
+        pushed.manifest("team/app", other.to_string().as_bytes(), &[]);
+    }
+    pushed.manifest("team/app", BUNDLE, &[]);
+    pushed.blob("team/app", b"{}");
+    pushed.blob("team/app", BUNDLE_LAYER);
+    assert!(pushed.passes("team/app", &image));
 }
 
 #[test]

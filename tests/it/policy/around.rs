@@ -7,7 +7,7 @@ use ocipfs_oci::{Digest, media_type};
 use reqwest::Client;
 use serde_json::json;
 
-use super::Policed;
+use super::{Policed, signing::Key};
 use crate::{
     access::cid_of,
     exposed,
@@ -26,6 +26,8 @@ pub fn trials() -> Vec<Trial> {
         unsigned_content_is_not_given_to_peers_by_bitswap,
         a_bundle_does_not_bring_unsigned_content_past_the_policy,
         unsigned_content_stays_withheld_after_its_repository_is_deleted,
+        an_image_that_has_the_form_of_a_signature_is_not_served,
+        a_policy_about_a_cid_holds_for_all_its_spellings,
     ]
 }
 
@@ -222,4 +224,60 @@ async fn unsigned_content_stays_withheld_after_its_repository_is_deleted() {
     for user in ["anonymous", "bob"] {
         assert_eq!(node.of(user).get(&path).await.status, 404, "{user}");
     }
+}
+
+async fn an_image_that_has_the_form_of_a_signature_is_not_served() {
+    let node = Policed::start(&[]);
+    let image = node.of("alice").push("team/app", "1", b"a layer").await;
+    // Anyone may sign with a key of their own.
+    let (payload, signature) = Key::make().sign(&image);
+    let config = br#"{"config":{"Entrypoint":["/bin/sh"]}}"#;
+    for blob in [payload.as_slice(), config] {
+        assert_eq!(node.of("alice").upload("team/app", blob).await.status, 201);
+    }
+    let of = |config: &[u8]| {
+        let mut signed = manifest(config, &[&payload]);
+        signed["layers"][0]["mediaType"] = json!("application/vnd.dev.cosign.simplesigning.v1+json");
+        signed["layers"][0]["annotations"] = json!({ "dev.cosignproject.cosign/signature": signature });
+        signed
+    };
+    let put = node.of("alice").put("team/app", "signature", &of(b"{}")).await;
+    assert_eq!(put.status, 201, "{put:?}");
+    assert_eq!(node.statuses("/v2/team/app/manifests/signature").await, [200; 3]);
+    // Clients in Go read both as `layers`, and the last one counts.
+    let layer = descriptor(media_type::OCI_LAYER_TAR_GZIP, b"a layer");
+    for key in ["Layers", "LAYERS", "layer\u{17f}"] {
+        let mut evil = of(b"{}");
+        evil[key] = json!([layer]);
+        node.of("alice").put("team/app", "evil", &evil).await.refused(400, "MANIFEST_INVALID", &["layers"]);
+    }
+    // What is stored, and has more than a signature has.
+    let (mut other, mut urls) = (of(b"{}"), of(b"{}"));
+    other["other"] = json!([layer]);
+    urls["layers"][0]["urls"] = json!(["https://example.org/layer"]);
+    for (tag, json) in [("other", other), ("urls", urls), ("runs", of(config))] {
+        let put = node.of("alice").put("team/app", tag, &json).await;
+        assert_eq!(put.status, 201, "{put:?}");
+        assert_eq!(node.statuses(&format!("/v2/team/app/manifests/{tag}")).await, [403, 403, 200], "{tag}");
+    }
+    let path = format!("/v2/team/app/blobs/{}", Digest::sha256_of(config));
+    assert_eq!(node.statuses(&path).await, [403, 403, 200]);
+}
+
+async fn a_policy_about_a_cid_holds_for_all_its_spellings() {
+    let (key, dir) = (Key::make(), tempfile::tempdir().unwrap());
+    fs::write(dir.path().join("release.pub"), key.pem()).unwrap();
+    let cid = cid_of(b"a layer");
+    let text = format!(
+        "[keys.release]\ncosign = \"release.pub\"\n\n[[policy]]\nrepositories = [\"ipfs/{cid}\"]\nkeys = [\"release\"]\n"
+    );
+    let node = Policed::with(key, dir, &text, &["--gateway"]);
+    for layer in [b"a layer".as_slice(), b"another layer"] {
+        node.of("alice").push("other/app", "1", layer).await;
+    }
+    let get = async |cid: &str| node.of("anonymous").get(&format!("/ipfs/{cid}?format=raw")).await.status;
+    for spelled in [cid.clone(), cid.to_uppercase(), format!("%66{}", &cid[1..])] {
+        assert_eq!(get(&spelled).await, 403, "{spelled}");
+    }
+    assert_eq!(get(&cid_of(b"another layer")).await, 200);
 }
