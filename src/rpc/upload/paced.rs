@@ -114,7 +114,7 @@ mod tests {
     /// A body in pieces of so many bytes, with a wait before each.
     fn body(bytes: &[u8], piece: usize) -> Body {
         let pieces: Vec<_> = bytes.chunks(piece).map(Bytes::copy_from_slice).collect();
-        Body::from_stream(stream::iter(pieces).then(async |piece| {
+        Body::from_stream(stream::iter(pieces).then(|piece| async move {
             tokio::time::sleep(Duration::from_millis(1)).await;
             Ok::<_, std::io::Error>(piece)
         }))
