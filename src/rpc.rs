@@ -70,6 +70,8 @@ pub use authorizations::{Authorizations, AuthorizationsError};
 const MAX_TURNS: usize = 16;
 /// How long a connection may be idle: clients keep many of them, and do not send a command again.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+/// Bytes of a body that a connection takes at once: what is added comes in long bodies.
+const MAX_BUFFERED: usize = 128 << 10;
 
 /// What the commands work on.
 #[derive(Clone)]
@@ -118,7 +120,7 @@ impl Rpc {
 /// Serves the RPC until `stop`, then finishes what is being answered.
 pub async fn serve(listener: TcpListener, options: Options, stop: CancellationToken) -> io::Result<()> {
     let app = router(Rpc::new(options, listener.local_addr()?));
-    let limits = Limits { header_timeout: IDLE_TIMEOUT, ..Limits::default() };
+    let limits = Limits { header_timeout: IDLE_TIMEOUT, buffered: MAX_BUFFERED, ..Limits::default() };
     listener::serve(listener, app, limits, stop).await;
     Ok(())
 }

@@ -47,7 +47,7 @@ const MAX_CONNECTIONS: usize = 1_024;
 const FILES_SHARE: u64 = 4;
 /// How long the head of a request may take, and how long a connection may be idle between requests.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
-/// HTTP/1: bytes that a connection takes of an answer before it is sent, beyond one piece, and the longest head of a request.
+/// HTTP/1: see [`Limits::buffered`].
 const MAX_BUFFERED: usize = 32 << 10;
 /// How long a client may take none of the bytes that wait for it.
 const WRITE_STALL_TIMEOUT: Duration = Duration::from_secs(60);
@@ -67,6 +67,9 @@ pub struct Limits {
     pub connections: usize,
     pub header_timeout: Duration,
     pub write_stall_timeout: Duration,
+    /// HTTP/1: bytes that a connection takes of a body at once, and of an answer before it is sent, beyond one piece, and the longest
+    /// head of a request.
+    pub buffered: usize,
 }
 
 impl Default for Limits {
@@ -77,6 +80,7 @@ impl Default for Limits {
             connections: connections.clamp(1, MAX_CONNECTIONS),
             header_timeout: HEADER_TIMEOUT,
             write_stall_timeout: WRITE_STALL_TIMEOUT,
+            buffered: MAX_BUFFERED,
         }
     }
 }
@@ -109,7 +113,7 @@ pub async fn serve_with(
 fn builder(limits: &Limits) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     let mut http1 = builder.http1();
-    http1.timer(TokioTimer::new()).header_read_timeout(limits.header_timeout).max_buf_size(MAX_BUFFERED);
+    http1.timer(TokioTimer::new()).header_read_timeout(limits.header_timeout).max_buf_size(limits.buffered);
     builder
         .http2()
         .timer(TokioTimer::new())

@@ -1,22 +1,20 @@
 //! The files and directories of a multipart body, as Kubo's clients send them: a part for each, a directory before what is in
 //! it, with its path as an escaped file name.
 
-use std::{
-    pin::Pin,
-    task::{Context, Poll},
-    time::Duration,
-};
+mod paced;
+
+use std::time::Duration;
 
 use axum::{
-    body::{Body, BodyDataStream},
+    body::Body,
     http::{HeaderMap, header},
 };
 use bytes::Bytes;
-use futures::Stream;
-use multer::{Field, Multipart};
+use futures::StreamExt;
 
 use super::error::Error;
 use crate::http::{DRAIN_TIMEOUT, MAX_DRAIN_BYTES, drain};
+use paced::{FieldBytes, Fields};
 
 /// The names of a path, and the bytes of one.
 const MAX_DEPTH: usize = 64;
@@ -26,7 +24,7 @@ const MAX_TARGET_BYTES: usize = 4096;
 
 /// A multipart body.
 pub struct UploadedForm {
-    parts: Multipart<'static>,
+    parts: Fields,
     stall: Duration,
 }
 
@@ -39,7 +37,7 @@ pub struct Part {
     /// Its mode in Go's notation, and its time, as the name of the field says them.
     pub stat: PartStat,
     /// Its bytes.
-    pub bytes: Field<'static>,
+    pub bytes: FieldBytes,
 }
 
 /// Mode and time of a part.
@@ -85,10 +83,7 @@ impl UploadedForm {
         stall: Duration,
     ) -> Result<(T, Self), Error> {
         match options.and_then(|options| Ok((options, boundary(headers)?))) {
-            Ok((options, boundary)) => {
-                let body = Paced { body: body.into_data_stream(), rests: false };
-                Ok((options, Self { parts: Multipart::new(body, boundary), stall }))
-            }
+            Ok((options, boundary)) => Ok((options, Self { parts: Fields::new(body, boundary), stall })),
             Err(refusal) => {
                 drain(headers, &mut body.into_data_stream()).await;
                 Err(refusal)
@@ -100,8 +95,8 @@ impl UploadedForm {
     pub async fn drain(&mut self) {
         let read = async {
             let mut left = MAX_DRAIN_BYTES;
-            while let Ok(Some(mut part)) = self.parts.next_field().await {
-                while let Ok(Some(bytes)) = part.chunk().await {
+            while let Ok(Some(mut part)) = self.parts.next().await {
+                while let Some(Ok(bytes)) = part.next().await {
                     left = left.saturating_sub(bytes.len());
                     if left == 0 {
                         return;
@@ -114,18 +109,19 @@ impl UploadedForm {
 
     /// Returns the next part; none at the end.
     pub async fn next(&mut self) -> Result<Option<Part>, Error> {
-        let next = tokio::time::timeout(self.stall, self.parts.next_field()).await;
+        let next = tokio::time::timeout(self.stall, self.parts.next()).await;
         let stalled = |_| Error::failed(format!("no bytes received for {} s", self.stall.as_secs()));
         let field =
             next.map_err(stalled)?.map_err(|error| Error::failed(format!("invalid body: {error}")))?;
         let Some(bytes) = field else { return Ok(None) };
-        let kind = match bytes.content_type().map(|media_type| media_type.essence_str()) {
+        let head = bytes.head();
+        let kind = match head.content_type().map(|media_type| media_type.essence_str()) {
             Some("application/x-directory") => PartKind::Directory,
             Some("application/symlink") => PartKind::Link,
             _ => PartKind::File,
         };
-        let path = parse_path(bytes.file_name().unwrap_or_default())?;
-        let stat = PartStat::parse(bytes.name().unwrap_or_default());
+        let path = parse_path(head.file_name().unwrap_or_default())?;
+        let stat = PartStat::parse(head.name().unwrap_or_default());
         Ok(Some(Part { path, kind, stat, bytes }))
     }
 }
@@ -133,9 +129,9 @@ impl UploadedForm {
 impl Part {
     /// Returns the next bytes, which come within `stall`; none at the end.
     pub async fn next(&mut self, stall: Duration) -> Result<Option<Bytes>, Error> {
-        let next = tokio::time::timeout(stall, self.bytes.chunk()).await;
+        let next = tokio::time::timeout(stall, self.bytes.next()).await;
         let next = next.map_err(|_| Error::failed(format!("no bytes received for {} s", stall.as_secs())))?;
-        next.map_err(|error| Error::failed(format!("invalid body: {error}")))
+        next.transpose().map_err(|error| Error::failed(format!("invalid body: {error}")))
     }
 
     /// Reads all bytes of a part that may have at most `limit`.
@@ -196,27 +192,6 @@ fn unescape(text: &str) -> String {
         rest = next;
     }
     String::from_utf8_lossy(&out).into_owned()
-}
-
-/// Gives one piece of a body for each time that it is asked: its reader takes all that there is, and shall not take more than
-/// it passes on.
-struct Paced {
-    body: BodyDataStream,
-    rests: bool,
-}
-
-impl Stream for Paced {
-    type Item = Result<Bytes, axum::Error>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if std::mem::take(&mut self.rests) {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        let next = Pin::new(&mut self.body).poll_next(cx);
-        self.rests = next.is_ready();
-        next
-    }
 }
 
 #[cfg(test)]

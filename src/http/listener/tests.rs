@@ -9,7 +9,12 @@ const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 fn limits() -> Limits {
     let header_timeout = Duration::from_millis(500);
-    Limits { connections: 1_000, header_timeout, write_stall_timeout: Duration::from_millis(500) }
+    Limits {
+        connections: 1_000,
+        header_timeout,
+        write_stall_timeout: Duration::from_millis(500),
+        ..Limits::default()
+    }
 }
 
 struct Server {
