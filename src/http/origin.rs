@@ -22,6 +22,8 @@ const PROXIED: [&str; 8] = [
     "x-real-ip",
 ];
 const FORWARDED: &str = "x-forwarded-";
+/// Files and data of the page for browsers.
+const PAGE: &str = "/page/";
 
 /// The other end of a request's connection.
 #[derive(Clone, Copy, Debug)]
@@ -157,7 +159,11 @@ pub fn forwarding(headers: &HeaderMap) -> Option<&str> {
 /// Refuses what another site's page makes a browser send. <https://www.w3.org/TR/fetch-metadata/>
 fn refuse_pages(request: &Parts) -> Result<(), Refused> {
     let text = |name: &str| request.headers.get(name).map(|value| value.to_str().unwrap_or_default());
-    if text("origin").is_some() {
+    // Browsers send it with the modules of a page, too. That the page is this node's own, only they can say.
+    let is_module = request.method == Method::GET
+        && request.uri.path().starts_with(PAGE)
+        && text("sec-fetch-site") == Some("same-origin");
+    if text("origin").is_some() && !is_module {
         return Err(Refused::Page("Origin"));
     }
     // A link in another page may lead to the front page, which changes nothing and asks no peer.
@@ -258,6 +264,7 @@ mod tests {
         let page = [("sec-fetch-site", "cross-site")];
         let navigate = [page[0], ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")];
         let frame = [page[0], ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "iframe")];
+        let module = [("origin", "http://localhost:5050"), ("sec-fetch-site", "same-origin")];
         for (path, headers, passes) in [
             ("/v2/", &[][..], true),
             ("/v2/", &[("sec-fetch-site", "none")], true),
@@ -270,6 +277,10 @@ mod tests {
             ("/", &page, false),
             ("/", &[navigate[0], navigate[1], ("origin", "null")], false),
             ("/v2/", &[("origin", "http://localhost:5050")], false),
+            ("/v2/", &module, false),
+            ("/page/main.js", &module, true),
+            ("/page/main.js", &[module[0], page[0]], false),
+            ("/page/main.js", &module[..1], false),
         ] {
             let refused = refuse_pages(&request("127.0.0.1:9", path, headers));
             assert_eq!(refused.is_ok(), passes, "{path} {headers:?}");

@@ -35,10 +35,5 @@ pub fn is_anonymous(visitor: &Visitor) -> bool {
     visitor.identity == identity::Identity::Anonymous
 }
 
-/// Whether a client shows a login that is wrong or expired.
-pub fn is_wrong(visitor: &Visitor) -> bool {
-    visitor.shown == identity::Shown::Wrong
-}
-
 /// The path of the token endpoint.
 pub const TOKEN_PATH: &str = "/token";

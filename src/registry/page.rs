@@ -41,9 +41,9 @@ async fn admit(State(registry): State<Registry>, request: Request, next: Next) -
 fn with_basic_challenge(mut refusal: Response) -> Response {
     if refusal.status() == StatusCode::UNAUTHORIZED {
         let basic = ApiError::unauthorized(None).into_response();
-        refusal
-            .headers_mut()
-            .extend(basic.headers().get(WWW_AUTHENTICATE).map(|value| (WWW_AUTHENTICATE, value.clone())));
+        if let Some(challenge) = basic.headers().get(WWW_AUTHENTICATE) {
+            refusal.headers_mut().insert(WWW_AUTHENTICATE, challenge.clone());
+        }
     }
     refusal
 }

@@ -4,7 +4,7 @@ use axum::http::request::Parts;
 
 use super::{
     Registry,
-    auth::{self, Credentials, Visitor},
+    auth::{Credentials, Visitor},
     error::{ApiError, ResourceKind},
 };
 use crate::{
@@ -43,23 +43,24 @@ impl Reader<'_> {
         };
         match verdict.map_err(|error| ApiError::names(error, resource))? {
             Verdict::Passed => Ok(()),
-            // A new token may be of a user who gets it.
-            Verdict::Withheld(_) if auth::is_wrong(visitor) => {
-                Err(registry.access.unauthorized(Credentials::of(request), None))
+            // A login may be of a user who gets it, and some clients send none before they are asked for it.
+            Verdict::Withheld(why) if registry.access.may_log_in(visitor, Credentials::of(request)) => {
+                let refusal = registry.access.unauthorized(Credentials::of(request), None);
+                Err(refusal.with_message(told(asked, &why)))
             }
-            Verdict::Withheld(why) => Err(refusal(asked, &why)),
+            Verdict::Withheld(why) => Err(ApiError::denied(told(asked, &why))),
         }
     }
 }
 
-fn refusal(asked: Asked<'_>, why: &Withheld) -> ApiError {
+fn told(asked: Asked<'_>, why: &Withheld) -> String {
     let what = match asked {
         Asked::Manifest(document) => format!("manifest {}", document.digest),
         Asked::Blob(digest) => format!("blob {digest}: no manifest that is signed references it"),
     };
-    ApiError::denied(format!(
+    format!(
         "{what} is not served: {why}; hint: a user with the action `sign` adds the signature, with `cosign sign --key` or `notation sign`"
-    ))
+    )
 }
 
 /// Refuses blocks of a name that has to be signed: no signature is about a block.

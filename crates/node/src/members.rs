@@ -133,7 +133,7 @@ impl Members {
             Ok(value) => state.list = Some(Known { value, bytes: saved.list }),
             Err(_) if saved.list.is_empty() => {}
             Err(why) => {
-                tracing::warn!("every key holder is admitted: the saved admission list is not used: {why}")
+                tracing::warn!("every key holder is admitted: the saved admission list is not used: {why}");
             }
         }
     }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::{
     access::Access,
-    identity::{Identity, Visitor},
+    credentials::Credentials,
+    identity::{Identity, Shown, Visitor},
 };
 use crate::{access::Action, content::View, gateway::Visibility, http::viewer::Sender};
 
@@ -44,6 +45,12 @@ impl Access {
         let needs_place = !self.has_rules() && visitor.identity == Identity::Anonymous;
         let pushes = self.may(visitor, Action::Push, repository) && (!needs_place || is_local());
         pushes || self.signs(visitor, repository)
+    }
+
+    /// Whether a client might be another one after a login: it shows none, or a wrong one.
+    pub(in crate::registry) fn may_log_in(&self, visitor: &Visitor, shown: Credentials<'_>) -> bool {
+        let shows_none = shown.authorization().is_none() && visitor.identity == Identity::Anonymous;
+        (shows_none || visitor.shown == Shown::Wrong) && self.has_logins_by_header()
     }
 
     /// Which caches may keep what is pulled.

@@ -54,7 +54,7 @@ const LOGIN: [&str; 4] = ["--username", "carol", "--password", "carol"];
 /// Has a client sign as carol, and holds that the image is served from then on, and was not before.
 async fn served_after(node: Policed, sign: impl FnOnce(&Ruled, &str) + Send + 'static) {
     let image = node.of("alice").push("team/app", "1", b"a layer").await;
-    assert_eq!(node.statuses("/v2/team/app/manifests/1").await, [403, 403, 200]);
+    assert_eq!(node.statuses("/v2/team/app/manifests/1").await, [401, 403, 200]);
     let reference = format!("{}/team/app@{image}", node.ruled.node.registry());
     let Policed { ruled, key, dir } = node;
     let ruled = blocking(move || {

@@ -33,13 +33,15 @@ async fn an_unsigned_image_is_served_only_to_those_who_may_sign_it_until_it_is_s
     let paths = ["manifests/1".into(), format!("manifests/{image}"), format!("blobs/{layer}")]
         .map(|path: String| format!("/v2/team/app/{path}"));
     for path in &paths {
-        assert_eq!(node.statuses(path).await, [403, 403, 200], "{path}");
+        assert_eq!(node.statuses(path).await, [401, 403, 200], "{path}");
         // One who pushes learns that it is here.
-        for (user, status) in [("anonymous", 403), ("alice", 200), ("carol", 200)] {
+        for (user, status) in [("anonymous", 401), ("alice", 200), ("carol", 200)] {
             assert_eq!(node.of(user).ask("HEAD", path).await.status, status, "{user} {path}");
         }
     }
-    let refused = node.of("anonymous").get(&paths[0]).await;
+    // Without a login, one may help.
+    node.of("anonymous").get(&paths[0]).await.refused(401, "UNAUTHORIZED", &[&image, "policy 1"]);
+    let refused = node.of("alice").get(&paths[0]).await;
     refused.refused(403, "DENIED", &[&image, "policy 1", "\"release\"", "cosign sign"]);
     // Names are not content.
     assert_eq!(node.statuses("/v2/team/app/tags/list").await, [200; 3]);
@@ -55,7 +57,7 @@ async fn an_unsigned_image_is_served_only_to_those_who_may_sign_it_until_it_is_s
     }
     // Another image of the repository is not signed by that.
     node.of("alice").push("team/app", "2", b"another layer").await;
-    assert_eq!(node.statuses("/v2/team/app/manifests/2").await, [403, 403, 200]);
+    assert_eq!(node.statuses("/v2/team/app/manifests/2").await, [401, 403, 200]);
     assert_eq!(node.statuses(&paths[2]).await, [200; 3]);
     // No policy is about other repositories.
     node.of("alice").push("other/app", "1", b"third layer").await;
@@ -72,7 +74,7 @@ async fn children_of_a_signed_index_are_served_and_others_are_not() {
         "manifests": [descriptor(media_type::OCI_MANIFEST, &bytes)] });
     let put = alice.put("team/app", "1", &index).await;
     let index = put.header("docker-content-digest").to_string();
-    assert_eq!(node.statuses("/v2/team/app/manifests/child").await, [403, 403, 200]);
+    assert_eq!(node.statuses("/v2/team/app/manifests/child").await, [401, 403, 200]);
     node.sign("carol", "team/app", &index).await;
     for path in [
         format!("manifests/{index}"),
@@ -81,7 +83,7 @@ async fn children_of_a_signed_index_are_served_and_others_are_not() {
     ] {
         assert_eq!(node.statuses(&format!("/v2/team/app/{path}")).await, [200; 3], "{path}");
     }
-    assert_eq!(node.statuses(&format!("/v2/team/app/manifests/{stranger}")).await, [403, 403, 200]);
+    assert_eq!(node.statuses(&format!("/v2/team/app/manifests/{stranger}")).await, [401, 403, 200]);
 }
 
 async fn a_signature_by_another_key_or_of_another_image_changes_nothing() {
@@ -89,7 +91,7 @@ async fn a_signature_by_another_key_or_of_another_image_changes_nothing() {
     let image = node.of("alice").push("team/app", "1", b"a layer").await;
     let other = node.of("alice").push("team/app", "2", b"another layer").await;
     sign(&node.of("carol"), &Key::make(), "team/app", &image).await;
-    assert_eq!(node.statuses("/v2/team/app/manifests/1").await, [403, 403, 200]);
+    assert_eq!(node.statuses("/v2/team/app/manifests/1").await, [401, 403, 200]);
     // The right key signed another image, and the signature is under the tag of this one.
     let (payload, signature) = node.key.sign(&other);
     assert_eq!(node.of("carol").upload("team/app", &payload).await.status, 201);
@@ -100,11 +102,11 @@ async fn a_signature_by_another_key_or_of_another_image_changes_nothing() {
     // With `sign` alone it would have to keep the signature that is there.
     node.of("carol").put("team/app", &tag, &signed).await.refused(403, "DENIED", &[&tag, "push"]);
     assert_eq!(node.of("alice").put("team/app", &tag, &signed).await.status, 201);
-    assert_eq!(node.statuses("/v2/team/app/manifests/1").await, [403, 403, 200]);
+    assert_eq!(node.statuses("/v2/team/app/manifests/1").await, [401, 403, 200]);
     // A signature in another repository is not one in this.
     node.of("alice").push("other/app", "1", b"a layer").await;
     node.sign("alice", "other/app", &image).await;
-    assert_eq!(node.statuses("/v2/team/app/manifests/1").await, [403, 403, 200]);
+    assert_eq!(node.statuses("/v2/team/app/manifests/1").await, [401, 403, 200]);
 }
 
 async fn what_only_calls_itself_a_signature_is_not_served() {
@@ -139,7 +141,7 @@ async fn what_only_calls_itself_a_signature_is_not_served() {
         ] {
             assert_eq!(
                 node.statuses(&format!("/v2/team/app/{path}")).await,
-                [403, 403, 200],
+                [401, 403, 200],
                 "{layer_type} {path}"
             );
         }
@@ -153,7 +155,7 @@ async fn a_deleted_signature_withholds_the_image_again() {
     assert_eq!(node.statuses("/v2/team/app/manifests/1").await, [200; 3]);
     let tag = format!("/v2/team/app/manifests/{}.sig", image.replace(':', "-"));
     assert_eq!(node.of("root").ask("DELETE", &tag).await.status, 202);
-    assert_eq!(node.statuses("/v2/team/app/manifests/1").await, [403, 403, 200]);
+    assert_eq!(node.statuses("/v2/team/app/manifests/1").await, [401, 403, 200]);
 }
 
 async fn policies_are_reloaded_and_a_broken_file_keeps_the_previous_ones() {
@@ -168,14 +170,14 @@ async fn policies_are_reloaded_and_a_broken_file_keeps_the_previous_ones() {
         node.ruled.node.log().contains("cannot reload the signature policies")
     })
     .await;
-    assert_eq!(node.statuses("/v2/team/app/manifests/1").await, [403, 403, 200]);
+    assert_eq!(node.statuses("/v2/team/app/manifests/1").await, [401, 403, 200]);
     fs::write(&path, text.replace("team/*", "other/*")).unwrap();
     node.ruled.node.signal("HUP");
     until("the policies are reloaded", || node.ruled.node.log().contains("reloaded the signature policies"))
         .await;
     assert_eq!(node.statuses("/v2/team/app/manifests/1").await, [200; 3]);
     // Only root signs there.
-    assert_eq!(node.statuses("/v2/other/app/manifests/1").await, [403; 3]);
+    assert_eq!(node.statuses("/v2/other/app/manifests/1").await, [401, 403, 403]);
     assert_eq!(node.of("root").get("/v2/other/app/manifests/1").await.status, 200);
 }
 
