@@ -115,6 +115,6 @@ pub struct ImportedBundle {
     /// What is wrong with the files.
     pub problems: Vec<String>,
     /// Images that are served only to users who may sign them, and why.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub withheld: Vec<String>,
 }

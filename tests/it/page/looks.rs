@@ -13,7 +13,6 @@ use crate::{
 };
 
 const MAX_PAGE_BYTES: u64 = 150_000;
-const MAX_FIRST_PAINT_MS: f64 = 200.0;
 /// A key of WebDriver's own alphabet.
 const TAB: &str = "\u{e004}";
 const ENTER: &str = "\u{e007}";
@@ -25,7 +24,7 @@ pub fn trials() -> Vec<Trial> {
     trials![needs Browser::available();
         the_page_shows_each_view_in_light_and_dark_without_a_complaint_in_the_console,
         the_page_is_used_by_keyboard_alone,
-        the_page_paints_soon_is_small_and_asks_no_other_host,
+        the_page_is_small_and_asks_no_other_host,
     ]
 }
 
@@ -136,7 +135,7 @@ async fn the_page_is_used_by_keyboard_alone() {
     browser.end().await;
 }
 
-async fn the_page_paints_soon_is_small_and_asks_no_other_host() {
+async fn the_page_is_small_and_asks_no_other_host() {
     let world = World::start().await;
     let browser = Browser::start().await;
     browser.look(WINDOWS[0].1).await;
@@ -153,9 +152,6 @@ async fn the_page_paints_soon_is_small_and_asks_no_other_host() {
     let bytes = browser.run(weight).await.as_u64().expect("bytes");
     println!("first paints: {paints:?} ms; weight: {bytes} bytes");
     assert!((1..=MAX_PAGE_BYTES).contains(&bytes), "{bytes} bytes");
-    // The best of several: other tests run beside this one.
-    let best = paints.iter().copied().fold(f64::MAX, f64::min);
-    assert!(best <= MAX_FIRST_PAINT_MS, "{paints:?}");
     let foreign =
         |url: &String| !url.starts_with(&own) && !url.starts_with("about:") && !url.starts_with("data:");
     let requests = browser.requests().await;
