@@ -63,12 +63,10 @@ pub struct Policed {
 impl Policed {
     fn start(arguments: &[&str]) -> Self {
         let key = Key::make();
-        let text = format!(
-            "[keys.release]\ncosign = \"release.pub\"\n\n[[policy]]\nrepositories = [\"team/*\"]\nkeys = [\"release\"]\n"
-        );
+        let text = "[keys.release]\ncosign = \"release.pub\"\n\n[[policy]]\nrepositories = [\"team/*\"]\nkeys = [\"release\"]\n";
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("release.pub"), key.pem()).unwrap();
-        Self::with(key, dir, &text, arguments)
+        Self::with(key, dir, text, arguments)
     }
 
     fn with(key: Key, dir: TempDir, text: &str, arguments: &[&str]) -> Self {

@@ -116,8 +116,8 @@ mod x86 {
         for block in blocks {
             let before = both;
             let mut words = words(block);
-            for n in 0..4 {
-                four_rounds(&mut both, words[n], n);
+            for (n, words) in words.iter().enumerate() {
+                four_rounds(&mut both, *words, n);
             }
             for lap in 1..4 {
                 for n in 0..4 {
