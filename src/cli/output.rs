@@ -4,7 +4,10 @@ use std::{borrow::Cow, io::Write};
 
 use serde::Serialize;
 
-use super::{Exit, Global, progress::ProgressView};
+use super::{
+    Exit, Global,
+    progress::{ProgressView, write_note},
+};
 use crate::control::{Failure, Note};
 
 /// Prints a line of the result.
@@ -27,11 +30,6 @@ pub fn write(bytes: &[u8]) {
         }
         Ok(()) => {}
     }
-}
-
-/// Writes a line to stderr. The command goes on without it if its reader is gone or the disk is full.
-pub fn write_note(line: std::fmt::Arguments<'_>) {
-    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// Notes on the way to a result.

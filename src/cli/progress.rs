@@ -1,16 +1,25 @@
 //! How far a command is, on stderr: a bar on a terminal, JSON lines with `--json`, otherwise a line every ten seconds.
 
-use std::{io::IsTerminal, pin::pin, time::Duration};
+use std::{
+    io::{IsTerminal, Write},
+    pin::pin,
+    time::Duration,
+};
 
 use indicatif::{HumanBytes, HumanCount, HumanDuration, ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use super::{Global, output::write_note};
+use super::Global;
 use crate::control::{Progress, Unit};
 
 /// Time between two lines where stderr is not a terminal.
 pub const LINE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Writes a line to stderr. The command goes on without it if its reader is gone or the disk is full.
+pub fn write_note(line: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
 
 /// Shows the phases of an operation, one after the other.
 pub struct ProgressView {
