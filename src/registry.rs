@@ -176,7 +176,7 @@ async fn admit_to_gateway(State(registry): State<Registry>, request: Request, ne
 
 /// Lets those pass that may pull the repository of the same name: `ipfs/<cid>`.
 async fn pull_from_gateway(registry: &Registry, request: &Parts) -> Result<View, ApiError> {
-    // As the gateway decodes it, which refuses what is no UTF-8.
+    // As the gateway decodes it, which refuses what is not UTF-8.
     let path = percent_decode_str(request.uri.path()).decode_utf8_lossy();
     let visitor = registry.access.admit(request).await?;
     let name = path.trim_matches('/');

@@ -56,36 +56,14 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::{
-        content::SharePolicy,
-        control::{Naming, Options},
-        names::Prefetch,
-    };
+    use crate::control::Options;
 
     /// Run it with `cargo test --release -p ocipfs --lib scrape_of -- --ignored --nocapture`. A scrape should take 5 ms at most.
     #[tokio::test(flavor = "multi_thread")]
     #[ignore = "prints a time, which says nothing on a busy machine"]
     async fn scrape_of_a_node_with_a_hundred_thousand_repositories() {
         let dir = tempfile::tempdir().unwrap();
-        let instance = Instance::open(Options {
-            swarm: None,
-            change_network: false,
-            data_dir: dir.path().join("node"),
-            content: Default::default(),
-            policy: Default::default(),
-            registry: "localhost:5050".into(),
-            listen: "localhost:5050".into(),
-            tls: false,
-            access_rules: None,
-            policies: None,
-            shares_restricted: false,
-            naming: Naming {
-                share: SharePolicy::All,
-                follow: Vec::new(),
-                prefetch: Prefetch::default(),
-                publish_key: "self".into(),
-            },
-        });
+        let instance = Instance::open(Options::alone(dir.path().join("node")));
         let instance = instance.await.unwrap();
         let repositories = instance.resolver().repositories().clone();
         for count in [1, 100_000] {

@@ -206,7 +206,7 @@ impl Content {
         };
         let arrive = move |store: &store::Store| {
             let file = claim(store)?;
-            // A root that this viewer may not see came from peers just now, whoever pushed it here.
+            // A root that this viewer may not see came from peers just now, although a client pushed it here.
             if store.is_visible(&root)?
                 && let Some(origin) = store.origin(&root)?
             {

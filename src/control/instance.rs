@@ -61,12 +61,36 @@ pub struct Options {
     pub tls: bool,
     /// Access rules: content that not everybody may pull is not for peers either.
     pub access_rules: Option<AccessRules>,
+    /// Whether peers of a private swarm get what access rules keep from others.
+    pub shares_restricted: bool,
     /// Signature policies: what is not signed as they say is not for peers, nor for clients.
     pub policies: Option<PolicyFile>,
-    /// Whether peers of a private swarm get it all the same.
-    pub shares_restricted: bool,
     /// Sharing policy, followed names and publish key.
     pub naming: Naming,
+}
+
+#[cfg(test)]
+impl Options {
+    /// Those of a test: a directory alone, without a swarm, rules and policies.
+    pub fn alone(data_dir: PathBuf) -> Self {
+        let share = SharePolicy::All;
+        let naming =
+            Naming { share, follow: vec![], prefetch: Prefetch::default(), publish_key: "self".into() };
+        Self {
+            swarm: None,
+            change_network: false,
+            data_dir,
+            content: Settings::default(),
+            policy: Policy::default(),
+            registry: "localhost:5050".into(),
+            listen: "localhost:5050".into(),
+            tls: false,
+            access_rules: None,
+            shares_restricted: false,
+            policies: None,
+            naming,
+        }
+    }
 }
 
 /// Sharing policy, followed names, and the key that pushed repositories are published under.

@@ -41,7 +41,7 @@ pub struct Part {
     digest: Digest,
     /// `os/architecture`; none where it is not stated.
     platform: Option<String>,
-    /// What it is where it is no image, such as an attestation.
+    /// What it is if it is not an image, such as an attestation.
     about: Option<String>,
     created: Option<String>,
     bytes: u64,

@@ -43,7 +43,7 @@ fn the_page_has_no_inline_script_or_style_and_no_address_elsewhere() {
         for wrong in ["<style", " style=\"", " onclick", "javascript:", "eval(", "innerHTML", "https://"] {
             assert!(!text.contains(wrong), "{wrong} in {}", text.lines().next().unwrap_or_default());
         }
-        // The name of a namespace is no address.
+        // The name of a namespace is not an address.
         let namespace = "http://www.w3.org/2000/svg";
         assert!(!text.replace(namespace, "").contains("http://"));
     }

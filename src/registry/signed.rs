@@ -2,12 +2,7 @@
 
 use serde::Deserialize;
 
-/// Types of notation and of cosign, each of which also begins those of later versions.
-const TYPES: [&str; 3] = [
-    "application/vnd.cncf.notary.signature",
-    "application/vnd.dev.cosign.artifact.sig.",
-    "application/vnd.dev.sigstore.bundle.",
-];
+use crate::signatures::is_signature_type;
 
 /// An extension of the answer to a push of a signature.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +27,7 @@ pub fn is_signature(manifest: &[u8]) -> bool {
     let Ok(kinds) = serde_json::from_slice::<Kinds>(manifest) else { return false };
     let config = kinds.config.and_then(|config| config.media_type);
     let mut types = kinds.artifact_type.into_iter().chain(config);
-    kinds.subject.is_some() && types.any(|kind| TYPES.iter().any(|known| kind.starts_with(known)))
+    kinds.subject.is_some() && types.any(|kind| is_signature_type(&kind))
 }
 
 /// The digest that a tag says is signed: cosign tags the signatures of `sha256:<hex>` as `sha256-<hex>.sig`.
@@ -49,17 +44,19 @@ mod tests {
 
     use super::*;
 
+    const NOTATION: &str = "application/vnd.cncf.notary.signature";
+
     #[test]
     fn signatures_are_known_by_their_type_and_their_subject_or_by_their_tag() {
         let subject = json!({ "digest": "sha256:00" });
         for (manifest, is) in [
-            (json!({ "subject": subject, "artifactType": TYPES[0] }), true),
-            (json!({ "subject": subject, "config": { "mediaType": TYPES[0] } }), true),
+            (json!({ "subject": subject, "artifactType": NOTATION }), true),
+            (json!({ "subject": subject, "config": { "mediaType": NOTATION } }), true),
             (
                 json!({ "subject": subject, "artifactType": "application/vnd.dev.sigstore.bundle.v0.3+json" }),
                 true,
             ),
-            (json!({ "artifactType": TYPES[0] }), false),
+            (json!({ "artifactType": NOTATION }), false),
             (json!({ "subject": subject, "artifactType": "application/spdx+json" }), false),
             (json!({ "subject": subject }), false),
             (json!([]), false),

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use ocipfs_node::{Cid, MutableName, as_v1};
 
-/// A first component that is shorter is no CID.
+/// A first component that is shorter is not a CID.
 const MIN_HASH_LENGTH: usize = 40;
 
 /// Spells the CID of a name as CIDv1 in base32, and the key of one in base36. What image2ipfs names by a CID alone is below `ipfs/`.

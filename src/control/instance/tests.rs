@@ -32,25 +32,7 @@ type Phases = Vec<(Progress, Progress)>;
 impl Bed {
     async fn open() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let instance = Instance::open(Options {
-            swarm: None,
-            change_network: false,
-            data_dir: dir.path().join("node"),
-            content: Settings::default(),
-            policy: Policy::default(),
-            registry: "localhost:5050".into(),
-            listen: "localhost:5050".into(),
-            tls: false,
-            access_rules: None,
-            policies: None,
-            shares_restricted: false,
-            naming: Naming {
-                share: SharePolicy::All,
-                follow: Vec::new(),
-                prefetch: Prefetch::default(),
-                publish_key: "self".into(),
-            },
-        });
+        let instance = Instance::open(Options::alone(dir.path().join("node")));
         Self { instance: instance.await.unwrap(), dir }
     }
 

@@ -31,7 +31,7 @@ export function text(element, value) {
 }
 
 /**
- * Keeps children in the order of items, one for each key, without making those anew that stay: focus and selection stay too.
+ * Keeps children in the order of items, one for each key, and does not make those again that stay: focus and selection stay too.
  * `make` returns an element and what updates it.
  */
 export function keyed(parent, items, keyOf, make) {

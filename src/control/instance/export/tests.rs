@@ -11,8 +11,7 @@ use tokio::{runtime::Runtime, sync::mpsc::unbounded_channel};
 
 use super::*;
 use crate::{
-    content::{Settings, SharePolicy},
-    control::{Destination, ImageRequest, ImportOptions, Naming, Options, Reply, Request},
+    control::{Destination, ImageRequest, ImportOptions, Options, Reply, Request},
     images::{
         archive::{
             ArchiveSource,
@@ -24,7 +23,6 @@ use crate::{
         export::Dest,
         pack::inspect::Compression,
     },
-    names::Prefetch,
 };
 use model::{Model, model};
 
@@ -44,25 +42,7 @@ struct Served {
 impl Bed {
     async fn open() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let instance = Instance::open(Options {
-            swarm: None,
-            change_network: false,
-            data_dir: dir.path().join("node"),
-            content: Settings::default(),
-            policy: Default::default(),
-            registry: "localhost:5050".into(),
-            listen: "localhost:5050".into(),
-            tls: false,
-            access_rules: None,
-            policies: None,
-            shares_restricted: false,
-            naming: Naming {
-                share: SharePolicy::All,
-                follow: Vec::new(),
-                prefetch: Prefetch::default(),
-                publish_key: "self".into(),
-            },
-        });
+        let instance = Instance::open(Options::alone(dir.path().join("node")));
         Self { instance: instance.await.unwrap(), dir }
     }
 
