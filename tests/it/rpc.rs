@@ -25,13 +25,13 @@ pub fn trials() -> Vec<Trial> {
 }
 
 /// A node with its RPC on a free port.
-struct Rpc {
-    node: Serve,
+pub struct Rpc {
+    pub node: Serve,
     client: Client,
 }
 
 impl Rpc {
-    fn start(arguments: &[&str]) -> Self {
+    pub fn start(arguments: &[&str]) -> Self {
         let node = Serve::start(&[&["--rpc-listen", "127.0.0.1:0"], arguments].concat());
         Self { node, client: Client::new() }
     }
@@ -63,7 +63,7 @@ impl Rpc {
     }
 
     /// Sends a command that must succeed, and returns its answer.
-    async fn bytes(&self, command: &str) -> Vec<u8> {
+    pub async fn bytes(&self, command: &str) -> Vec<u8> {
         let answer = self.post(command).await;
         let status = answer.status();
         let bytes = answer.bytes().await.expect("a body");
