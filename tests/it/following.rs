@@ -67,13 +67,19 @@ pub async fn push(node: &Serve, name: &str, tag: &str, image: &Image) {
 
 /// Waits until a tag is this image at `node`.
 pub async fn known(node: &Serve, name: &str, tag: &str, image: &Image) {
+    let mut last = None;
     let known = async {
-        while get(&node.url(&format!("/v2/{name}/manifests/{tag}"))).await.body != image.manifest {
+        loop {
+            let answer = get(&node.url(&format!("/v2/{name}/manifests/{tag}"))).await;
+            if answer.body == image.manifest {
+                return;
+            }
+            last = Some(answer);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     let waited = tokio::time::timeout(Duration::from_secs(30), known).await;
-    assert!(waited.is_ok(), "{name}:{tag} is not known at the follower");
+    assert!(waited.is_ok(), "{name}:{tag} is not known at the follower: {last:?}");
 }
 
 /// Holds that `node` has the image, all of it.
