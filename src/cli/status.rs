@@ -116,6 +116,10 @@ fn followed(name: &FollowedName) {
                     "            complete: {served}; missing of the newest: {repositories} repositories, at least {missing}"
                 ),
             }
+            if name.lag_seconds > 0 {
+                let lag = indicatif::HumanDuration(Duration::from_secs(name.lag_seconds));
+                outln!("            behind for {lag:#}");
+            }
         }
     }
     if let Some(why) = &name.failing {

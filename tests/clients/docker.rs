@@ -25,7 +25,17 @@ impl Docker {
 
     /// Starts a daemon that has no network and no images.
     pub fn start() -> Result<Self, String> {
+        Self::start_in_room(Room::new("docker")?)
+    }
+
+    /// Starts one in a named network namespace.
+    pub fn start_in_network(name: &str) -> Result<Self, String> {
         let mut room = Room::new("docker")?;
+        room.move_to_network(name);
+        Self::start_in_room(room)
+    }
+
+    fn start_in_room(mut room: Room) -> Result<Self, String> {
         let host = format!("unix://{}", room.path("docker.sock"));
         let settings = room.write("daemon.json", "{}")?;
         let daemon = Daemon::start(

@@ -40,6 +40,8 @@ lock_type = "file"
 pub struct Room {
     dir: TempDir,
     env: Vec<(&'static str, String)>,
+    /// The network namespace of every command, if not that of the tests.
+    network: Option<String>,
 }
 
 impl Room {
@@ -47,7 +49,7 @@ impl Room {
     pub fn new(client: &str) -> Result<Self, String> {
         let dir =
             tempfile::Builder::new().prefix(&format!("{client}-")).tempdir().map_err(|e| e.to_string())?;
-        let mut room = Self { dir, env: Vec::new() };
+        let mut room = Self { dir, env: Vec::new(), network: None };
         let fixed = FIXED.map(|dir| dir.trim_start_matches('/'));
         for name in fixed.iter().chain(&["tmp", ".config/containers"]) {
             fs::create_dir_all(room.path(name)).map_err(|error| error.to_string())?;
@@ -84,6 +86,11 @@ impl Room {
         self.env.push((variable, value));
     }
 
+    /// Moves every later command to a named network namespace.
+    pub fn move_to_network(&mut self, name: &str) {
+        self.network = Some(format!("--net=/run/netns/{name}"));
+    }
+
     /// Writes a settings file and returns its path.
     pub fn write(&self, name: &str, text: &str) -> Result<String, String> {
         let path = self.path(name);
@@ -96,7 +103,7 @@ impl Room {
         // The shell stays as the namespace's first process: it reaps, and with it everything ends.
         let script = format!("{FURNISH}\"$@\"\nexit $?");
         let mut all = Command::new("timeout");
-        all.args(["--kill-after=5", DEADLINE]).args(enter(&script)).args(command);
+        all.args(["--kill-after=5", DEADLINE]).args(self.enter(&script)).args(command);
         let output = self.furnish(&mut all).stdin(Stdio::null()).output();
         outcome(command, output)
     }
@@ -118,7 +125,7 @@ impl Room {
     /// A command, not yet started, whose first process runs `script` in the room with `command` as `$@`.
     pub fn script(&self, script: &str, command: &[&str]) -> Command {
         let script = format!("{FURNISH}{script}");
-        let entered = enter(&script);
+        let entered = self.enter(&script);
         let mut all = Command::new(entered[0]);
         all.args(&entered[1..]).args(command);
         self.furnish(&mut all);
@@ -129,6 +136,16 @@ impl Room {
     pub fn tree(&self, dir: &str) -> Result<Vec<String>, String> {
         let found = self.run(&["find", dir, "-mindepth", "1", "-printf", r"%P\n"])?;
         Ok(sorted(&found))
+    }
+
+    /// Namespaces need root; skopeo, which alone is run without, needs none.
+    fn enter<'a>(&'a self, script: &'a str) -> Vec<&'a str> {
+        if !is_root() {
+            return vec!["env"];
+        }
+        let network = self.network.iter().flat_map(|network| ["nsenter", network]);
+        let own = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c"];
+        network.chain(own).chain([script, "sh"]).collect()
     }
 
     /// Nothing of the user's environment reaches a client: no proxy, context, login or log level.
@@ -158,12 +175,4 @@ pub fn sorted(listing: &str) -> Vec<String> {
     paths.sort();
     paths.dedup();
     paths
-}
-
-/// Namespaces need root; skopeo, which alone is run without, needs none.
-fn enter(script: &str) -> Vec<&str> {
-    if !is_root() {
-        return vec!["env"];
-    }
-    vec!["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", script, "sh"]
 }

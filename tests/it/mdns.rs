@@ -9,7 +9,8 @@ use std::{
 use libtest_mimic::Trial;
 
 use crate::{
-    clients::KUBO,
+    clients::{Docker, KUBO},
+    following::name_of,
     harness::{blocking, client_trial, last_line, noise, ocipfs},
     nat::{
         hosts::{Host, KuboHost, until},
@@ -42,8 +43,13 @@ table inet watch {
 type Story = fn();
 
 pub fn trials() -> Vec<Trial> {
-    let stories: [(&str, Result<(), String>, Story); 5] = [
+    let stories: [(&str, Result<(), String>, Story); 6] = [
         ("mdns::three_hosts_with_only_an_invitation_are_connected_within_two_seconds", Ok(()), only_joined),
+        (
+            "mdns::docker_builds_on_one_host_from_images_of_another_and_a_third_pulls",
+            Docker::available(),
+            build,
+        ),
         ("mdns::hosts_of_two_swarms_on_one_bridge_hear_nothing_of_each_other", Ok(()), two_swarms),
         ("mdns::without_a_swarm_key_a_node_is_silent_unless_it_is_told_otherwise", Ok(()), without_a_key),
         ("mdns::a_node_without_an_interface_to_announce_on_opens_no_socket", Ok(()), loopback),
@@ -84,39 +90,87 @@ fn counted(lab: &Lab, host: &str, comment: &str) -> u64 {
     packets.expect("a counter").parse().expect("a number")
 }
 
-/// The host that made the invitation is gone, so its address leads nowhere.
+/// Returns an invitation by a host that is gone afterwards, so that its address leads nowhere.
+fn invitation(lab: &Lab, dir: &Path) -> String {
+    let key = new_key(dir, "swarm.key");
+    let arguments = [&LISTEN[..], &["--swarm-key", key.to_str().expect("UTF-8")]].concat();
+    let first = Host::start_in(lab, "d", &dir.join("first"), &arguments);
+    first.node.ask(&["-q", "swarm", "invite"])
+}
+
+/// Starts the three hosts, which have nothing but an invitation, and tells how long it took to connect them.
+fn joined<'a>(lab: &'a Lab, dir: &Path, arguments: &[&str]) -> ([Host<'a>; 3], Duration) {
+    let invitation = invitation(lab, dir);
+    let nodes = HOSTS.map(|(host, _)| {
+        let data_dir = dir.join(host);
+        last_line(ocipfs(&data_dir).args(["join", &invitation]));
+        Host::start_in(lab, host, &data_dir, arguments)
+    });
+    let ready = Instant::now();
+    until("all are connected", || nodes.iter().all(|node| peers(node) == 2).then_some(()));
+    (nodes, ready.elapsed())
+}
+
+/// Holds that no host sent anything to others or asked for a name, and that what is counted would be seen.
+fn stayed_on_the_bridge(lab: &Lab) {
+    for (host, _) in HOSTS {
+        for comment in ["to others", "DNS", "DNS over TCP"] {
+            assert_eq!(counted(lab, host, comment), 0, "{host}: {comment}");
+        }
+        assert_ne!(counted(lab, host, "mDNS"), 0, "{host}: mDNS");
+    }
+}
+
 fn only_joined() {
     let lab = bridge();
     let dir = tempfile::tempdir().expect("a directory");
-    let key = new_key(dir.path(), "swarm.key");
-    let invitation = {
-        let arguments = [&LISTEN[..], &["--swarm-key", key.to_str().expect("UTF-8")]].concat();
-        let first = Host::start_in(&lab, "d", &dir.path().join("first"), &arguments);
-        first.node.ask(&["-q", "swarm", "invite"])
-    };
-    let joined = HOSTS.map(|(host, _)| (host, dir.path().join(host)));
-    for (_, data_dir) in &joined {
-        last_line(ocipfs(data_dir).args(["join", &invitation]));
-    }
-    let nodes = joined.each_ref().map(|(host, data_dir)| Host::start_in(&lab, host, data_dir, &[]));
-    let ready = Instant::now();
-    until("all are connected", || nodes.iter().all(|node| peers(node) == 2).then_some(()));
-    let elapsed = ready.elapsed();
+    let ([one, other, third], elapsed) = joined(&lab, dir.path(), &[]);
     eprintln!("three hosts are connected {:.2} s after the last one was ready", elapsed.as_secs_f64());
     assert!(elapsed <= SOON, "{elapsed:?}");
-
-    let [one, other, third] = nodes;
     let bytes = noise(3 << 20);
     let cid = one.add(&bytes);
     assert!(other.cat(&cid).expect("it is fetched") == bytes);
     one.node.kill();
     assert!(third.cat(&cid).expect("its first host is gone, another has it") == bytes);
-    for (host, _) in HOSTS {
-        for comment in ["to others", "DNS", "DNS over TCP"] {
-            assert_eq!(counted(&lab, host, comment), 0, "{host}: {comment}");
-        }
-        assert_ne!(counted(&lab, host, "mDNS"), 0, "what is counted would be seen");
+    stayed_on_the_bridge(&lab);
+}
+
+/// What docker builds from a Dockerfile and one file beside it, and pushes.
+fn built(docker: &Docker, dockerfile: &str, file: (&str, &str), reference: &str) -> String {
+    let dir = tempfile::tempdir().expect("a directory");
+    fs::write(dir.path().join("Dockerfile"), dockerfile).expect("a Dockerfile");
+    fs::write(dir.path().join(file.0), file.1).expect("a file");
+    docker.build(dir.path(), reference, true).expect("it is built");
+    let said = docker.push(reference).expect("it is pushed");
+    let digest = said.split("digest: ").nth(1).and_then(|rest| rest.split(' ').next());
+    digest.expect("docker says the digest").into()
+}
+
+fn build() {
+    let lab = bridge();
+    let dir = tempfile::tempdir().expect("a directory");
+    let ([one, other, third], _) = joined(&lab, dir.path(), &[]);
+    let [first, second, last] =
+        HOSTS.map(|(host, _)| Docker::start_in_network(&lab.name(host)).expect("docker starts"));
+
+    let (own, name) = (one.node.registry(), name_of(&one.node));
+    built(&first, "FROM scratch\nCOPY base /base\n", ("base", "base"), &format!("{own}/base:1"));
+    built(&first, "FROM scratch\nCOPY tool /tool\n", ("tool", "tool"), &format!("{own}/tool:1"));
+
+    let from = format!("{}/ipns/{name}", other.node.registry());
+    let dockerfile = format!("FROM {from}/base:1\nCOPY --from={from}/tool:1 /tool /tool\nCOPY app /app\n");
+    let app = format!("{}/app:1", other.node.registry());
+    let digest = built(&second, &dockerfile, ("app", "app"), &app);
+    let name = name_of(&other.node);
+    one.node.kill();
+
+    let own = third.node.registry();
+    for reference in [format!("{own}/ipns/{name}/app:1"), format!("{own}/any/name@{digest}")] {
+        last.pull(&reference).expect("it is pulled");
+        assert_eq!(last.image_files(&reference).expect("an image"), ["app", "base", "tool"], "{reference}");
+        last.forget_images().expect("images are removed");
     }
+    stayed_on_the_bridge(&lab);
 }
 
 fn two_swarms() {

@@ -115,6 +115,8 @@ pub struct FollowedName {
     pub served: Option<ServedRoot>,
     /// The newest root that was heard of.
     pub newest: Option<String>,
+    /// How long that has been known and not been complete.
+    pub lag_seconds: u64,
     /// Number of repositories of the newest root that are not complete.
     pub missing_repositories: u64,
     /// Bytes of the newest root that are missing, as far as manifests declare sizes.

@@ -206,7 +206,12 @@ impl Followed {
         }
     }
 
-    /// Returns how long the newest root has been known and not fetched, of the name that is furthest behind.
+    /// Returns how long the newest root of a name has been known and not fetched.
+    pub fn lag_of(&self, name: &IpnsName) -> Duration {
+        self.lock().behind.get(name).map(Instant::elapsed).unwrap_or_default()
+    }
+
+    /// Returns the lag of the name that is furthest behind.
     pub fn lag(&self) -> Duration {
         self.lock().behind.values().map(Instant::elapsed).max().unwrap_or_default()
     }

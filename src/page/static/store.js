@@ -124,13 +124,14 @@ function published({ name, root, share, sequence, behind, failing, rivals }) {
 }
 
 /** How far a followed name is: a word for the state, and a sentence. */
-function lag({ failing, stale, served, sequence, missing_repositories, missing_bytes, value }) {
-  if (failing) return ['bad', 'failing', failing];
+function lag({ failing, stale, served, sequence, lag_seconds, missing_repositories, missing_bytes, value }) {
+  const since = lag_seconds ? ` Behind for ${duration(lag_seconds)}.` : '';
+  if (failing) return ['bad', 'failing', failing + (since && `.${since}`)];
   if (!value) return ['warn', 'waiting', 'No record has been received yet.'];
   const versions = served && sequence !== null ? Math.max(0, sequence - served.sequence) : null;
   if (missing_repositories > 0 || versions > 0 || !served) {
     const parts = [versions ? `${plural(versions, 'record')} behind` : null, missing_repositories ? `${plural(missing_repositories, 'repository', 'repositories')} incomplete` : null, missing_bytes ? `${bytes(missing_bytes)} to fetch` : null];
-    return ['warn', 'behind', `${parts.filter(Boolean).join(', ') || 'The newest version is being fetched'}.`];
+    return ['warn', 'behind', `${parts.filter(Boolean).join(', ') || 'The newest version is being fetched'}.${since}`];
   }
   if (stale) return ['warn', 'stale', 'Its publisher has not been heard of for long; the last version is served.'];
   return ['good', 'up to date', ''];

@@ -231,9 +231,14 @@ async fn an_unreachable_new_root_leaves_the_last_complete_root_served() {
         follower
             .until("the new root is heard of", |status| {
                 let name = &status["followed"][0];
-                name["newest"] == NOWHERE && name["failing"].is_string() && name["served"]["sequence"] == 0
+                let is_behind = name["lag_seconds"].as_u64() > Some(0);
+                name["newest"] == NOWHERE
+                    && name["failing"].is_string()
+                    && name["served"]["sequence"] == 0
+                    && is_behind
             })
             .await;
+        assert!(follower.command(&["status"]).stdout.contains("behind for "));
         let answer = get(&follower.url("/v2/app/manifests/1")).await;
         assert!(answer.status == 200 && answer.body == image.manifest, "{answer:?}");
         assert_eq!(answer.header("warning"), "110 - \"Response is Stale\"");
@@ -247,6 +252,7 @@ async fn an_unreachable_new_root_leaves_the_last_complete_root_served() {
         push(&pointed.publisher, "app", "2", &image).await;
         pointed.point(&published(&pointed.publisher).await);
         known(&follower, "app", "2", &image).await;
+        let is_current = |status: &Value| is_current(status) && status["followed"][0]["lag_seconds"] == 0;
         follower.until("the follower is current", is_current).await;
         assert_eq!(get(&follower.url("/v2/app/manifests/1")).await.header("warning"), "");
     }

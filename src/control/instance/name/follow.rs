@@ -67,6 +67,7 @@ impl Instance {
             value: head.map(|head| head.value),
             served,
             newest: fetching.as_ref().map(|fetching| fetching.root.to_string()),
+            lag_seconds: self.resolver().followed().lag_of(&name).as_secs(),
             missing_repositories: missing.repositories,
             missing_bytes: missing.bytes,
             failing: fetching.and_then(|fetching| fetching.why),
