@@ -8,6 +8,7 @@ mod options;
 mod page;
 pub mod peer_list;
 mod secure;
+mod transfers;
 mod values;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -23,6 +24,7 @@ pub use options::loopback;
 use page::PageSettings;
 use peer_list::PeerList;
 use secure::TlsSettings;
+use transfers::TransferSettings;
 pub use values::Size;
 use values::{Age, DnsServer, IpnsName, Listen, PeerName, Time, list};
 
@@ -122,6 +124,9 @@ pub struct Settings {
     /// Memory for requests of peers and clients, beyond what an idle node uses; at least 48MiB [default: 150MiB]
     #[arg(long, value_name = "SIZE", env = "OCIPFS_MAX_MEMORY")]
     max_memory: Option<Memory>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    transfers: TransferSettings,
     /// How long to keep a pushed blob that no manifest references yet [default: 1h]
     #[arg(long, value_name = "TIME", env = "OCIPFS_UPLOAD_GRACE")]
     upload_grace: Option<Age>,
@@ -258,6 +263,7 @@ impl Settings {
             cache_size: self.cache_size.or(file.cache_size),
             max_size: self.max_size.or(file.max_size),
             max_memory: self.max_memory.or(file.max_memory),
+            transfers: self.transfers.or(file.transfers),
             upload_grace: self.upload_grace.or(file.upload_grace),
             keep_untagged: self.keep_untagged.or(file.keep_untagged),
             retention: self.retention.or(file.retention),

@@ -1,11 +1,19 @@
 //! Two nodes: what one adds, the other serves.
 
-use libtest_mimic::Trial;
+use std::time::Instant;
 
-use crate::harness::{Layer, Serve, noise, trials};
+use libtest_mimic::Trial;
+use serde_json::Value;
+
+use crate::harness::{Layer, Serve, finish, noise, ocipfs, trials};
 
 pub fn trials() -> Vec<Trial> {
-    trials![a_cached_layer_is_served_after_its_provider_is_gone]
+    trials![
+        a_cached_layer_is_served_after_its_provider_is_gone,
+        uploads_to_peers_stay_below_their_maximum_rate,
+        downloads_from_peers_stay_below_their_maximum_rate,
+        a_rate_at_which_transfers_would_fail_is_refused,
+    ]
 }
 
 async fn a_cached_layer_is_served_after_its_provider_is_gone() {
@@ -20,4 +28,46 @@ async fn a_cached_layer_is_served_after_its_provider_is_gone() {
     let second = reqwest::get(&url).await.unwrap();
     assert!(second.bytes().await.unwrap() == layer.bytes);
     assert_eq!(reader.status()["cached_layers"], 1);
+}
+
+const RATE: &str = "2MiB";
+const RATE_BYTES: f64 = (2 << 20) as f64;
+
+async fn uploads_to_peers_stay_below_their_maximum_rate() {
+    let source = Serve::start(&["--max-upload-rate", RATE]);
+    let readers = [(); 2].map(|()| Serve::start(&["--peer", source.address()]));
+    stays_below(&source, &readers, |source, _| source.status()["sent_bytes"].clone()).await;
+}
+
+async fn downloads_from_peers_stay_below_their_maximum_rate() {
+    let source = Serve::start(&[]);
+    let other = Serve::start(&["--peer", source.address()]);
+    let both = ["--peer", source.address(), other.address(), "--max-download-rate", RATE];
+    let readers = [Serve::start(&both)];
+    // What is sent may wait in windows and buffers.
+    stays_below(&source, &readers, |_, readers| readers[0].status()["received_bytes"].clone()).await;
+}
+
+/// Fetches a layer at all readers at once. A limit may make it slow, and must not make it fail.
+async fn stays_below(source: &Serve, readers: &[Serve], passed: impl Fn(&Serve, &[Serve]) -> Value) {
+    let layer = Layer::add(source, &noise(8 << 20));
+    let start = Instant::now();
+    let pulls = readers.iter().map(|reader| async {
+        let pulled = reqwest::get(reader.url(&layer.blob_path())).await.unwrap();
+        assert!(pulled.bytes().await.unwrap() == layer.bytes);
+    });
+    futures::future::join_all(pulls).await;
+    let bytes = passed(source, readers).as_u64().unwrap();
+    // The first message passes at once.
+    let rate = (bytes - (1 << 20)) as f64 / start.elapsed().as_secs_f64();
+    assert!(rate <= 1.1 * RATE_BYTES, "{:.1} MB/s", rate / 1e6);
+}
+
+async fn a_rate_at_which_transfers_would_fail_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    for flag in ["--max-upload-rate", "--max-download-rate"] {
+        let said = finish(ocipfs(dir.path()).args(["serve", flag, "100KB"]));
+        assert_eq!(said.code, Some(2), "{said:?}");
+        assert!(said.stderr.contains("the minimum is 256.0 KiB per second"), "{said:?}");
+    }
 }

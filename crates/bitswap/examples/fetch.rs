@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use libp2p::{Swarm, SwarmBuilder, noise, swarm::SwarmEvent, tcp, yamux};
 use multihash_codetable::{Code, MultihashDigest};
-use ocipfs_bitswap::{Behaviour, BlockMemory, Blocks, Cid, ClientHandle, start};
+use ocipfs_bitswap::{Behaviour, BlockMemory, Blocks, Cid, ClientHandle, Rates, start};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// A store of one block, or of none.
@@ -27,7 +27,8 @@ fn peer(
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) -> Result<(Swarm<Behaviour>, ClientHandle), Box<dyn Error>> {
-    let (behaviour, client, _server) = start(Arc::new(store), BlockMemory::default(), tasks, stop);
+    let (behaviour, client, _server) =
+        start(Arc::new(store), BlockMemory::default(), Rates::default(), tasks, stop);
     let swarm = SwarmBuilder::with_new_identity()
         .with_tokio()
         .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)?

@@ -28,7 +28,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::wire::MAX_MESSAGE;
+use super::{
+    rates::{Pacer, Rates},
+    wire::MAX_MESSAGE,
+};
 use crate::locked;
 
 pub use reservation::{Error, MemoryLease, Reservation};
@@ -86,6 +89,8 @@ pub(crate) fn semaphore(bytes: u64) -> Arc<Semaphore> {
 /// The memory budget of Bitswap.
 pub struct Budget {
     memory: BlockMemory,
+    pub(super) upload: Pacer,
+    download: Pacer,
     proven: Arc<Semaphore>,
     others: Arc<Semaphore>,
     shares: Mutex<HashMap<PeerId, Weak<Share>>>,
@@ -97,10 +102,18 @@ pub struct Budget {
 
 impl Budget {
     /// Returns a budget, and a channel of the peers that sent too many unrequested bytes.
+    #[cfg(test)]
     pub fn new(memory: BlockMemory) -> (Arc<Self>, mpsc::UnboundedReceiver<PeerId>) {
+        Self::with_rates(memory, Rates::default())
+    }
+
+    /// The same, of a node whose transfers have maximum rates.
+    pub fn with_rates(memory: BlockMemory, rates: Rates) -> (Arc<Self>, mpsc::UnboundedReceiver<PeerId>) {
         let (offenders, to_disconnect) = mpsc::unbounded_channel();
         let budget = Self {
             memory,
+            upload: Pacer::new(rates.upload),
+            download: Pacer::new(rates.download),
             proven: semaphore(memory.proven),
             others: semaphore(memory.others),
             shares: Mutex::default(),

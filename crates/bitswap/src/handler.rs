@@ -131,7 +131,8 @@ impl Handler {
         }
         let Some(index) = self.waiting.iter().position(|outbox| outbox.kind() == kind) else { return };
         let outbox = self.waiting.swap_remove(index);
-        self.writing.push(write_all(negotiated, outbox, self.activity.clone()).boxed());
+        let budget = self.shared.budget.clone();
+        self.writing.push(write_all(negotiated, outbox, budget, self.activity.clone()).boxed());
     }
 
     fn accepted(&mut self, mut negotiated: Negotiated) {
@@ -233,9 +234,14 @@ impl StreamReader {
 }
 
 /// Writes messages until the stream breaks. Returns the queue with the unwritten message.
-async fn write_all(mut to: Negotiated, mut outbox: Outbox, activity: Arc<Activity>) -> MessageWritten {
+async fn write_all(
+    mut to: Negotiated,
+    mut outbox: Outbox,
+    budget: Arc<Budget>,
+    activity: Arc<Activity>,
+) -> MessageWritten {
     while outbox.fill(to.striped).await {
-        if let Err(error) = outbox.write(&mut to, &activity).await {
+        if let Err(error) = outbox.write(&mut to, &budget.upload, &activity).await {
             return (outbox, Err(error));
         }
         outbox.clear();

@@ -8,7 +8,8 @@
 //!
 //! - `wire` (messages), `ledger` (what one peer wants) and `session` (what one DAG wants of all peers) are pure.
 //! - `link` is the contract between a connection and the two halves; the `client` and the `server` do not know each other.
-//! - `budget` bounds received bytes that are not stored yet; `slots` bounds the large blocks that are sent at a time.
+//! - `budget` bounds received bytes that are not stored yet; `slots` bounds the large blocks that are sent at a time; `rates`
+//!   bounds the bytes per second of both directions, where that is asked for.
 //! - `provider_link` is the same for a provider that is reached otherwise, such as over HTTP.
 //! - The swarm's task only creates the handlers; each is polled by the task of its connection.
 //! - `simulation` (tests) runs a swarm of clients and servers on modelled links under a virtual clock.
@@ -26,6 +27,7 @@ mod handler;
 mod ledger;
 mod link;
 mod provider_link;
+mod rates;
 mod recent_wants;
 mod server;
 mod session;
@@ -70,6 +72,7 @@ use ocipfs_block::as_v1;
 pub use ocipfs_block::{Block, Cid, is_trusted};
 use provider_link::Links;
 pub use provider_link::{ProviderAnswers, ProviderWants, ReceiveError};
+pub use rates::Rates;
 pub use server::Server;
 pub use session::Inquiry;
 use traffic::Counters;
@@ -127,6 +130,7 @@ impl Behaviour {
 pub fn start(
     blocks: Arc<dyn Blocks>,
     memory: BlockMemory,
+    rates: Rates,
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) -> (Behaviour, ClientHandle, Arc<Server>) {
@@ -137,7 +141,7 @@ pub fn start(
     let (unverified, received) = mpsc::channel(MAX_UNVERIFIED);
     let (verified, found) = mpsc::channel(MAX_UNVERIFIED);
     let client = Client::new(counters);
-    let (budget, offenders) = Budget::new(memory);
+    let (budget, offenders) = Budget::with_rates(memory, rates);
     let links = Links::new(events.clone(), verified.clone(), budget.clone());
     let (hashing, fetching) = (stop.clone(), stop.clone());
     tasks.spawn(async move { hashing.run_until_cancelled(verify::run(received, verified)).await });

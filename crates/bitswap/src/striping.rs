@@ -20,7 +20,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use futures::{AsyncRead, AsyncWrite};
+use futures::AsyncRead;
 use libp2p::StreamProtocol;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
@@ -60,7 +60,8 @@ struct StripedMessage {
 }
 
 impl Stripe {
-    fn pieces(&self) -> Vec<Bytes> {
+    /// Returns the stripe as it is sent.
+    pub fn pieces(&self) -> Vec<Bytes> {
         let StripedMessage { number, length, pieces, .. } = &*self.whole;
         let mut head = BytesMut::with_capacity(16);
         put_varint(&mut head, *length as u64);
@@ -80,15 +81,6 @@ impl Stripe {
             at += piece.len();
         }
         out
-    }
-
-    /// Writes the stripe to a stream.
-    pub async fn write(
-        &self,
-        stream: &mut (impl AsyncWrite + Unpin),
-        on_activity: impl Fn(),
-    ) -> Result<(), Error> {
-        stream::write(stream, &self.pieces(), on_activity).await
     }
 }
 

@@ -47,7 +47,7 @@ mod swarm_key;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use announcer::Announcing;
-pub use bitswap::{BlockMemory, Blocks, FetchedBlock, Traffic};
+pub use bitswap::{BlockMemory, Blocks, FetchedBlock, Rates, Traffic};
 pub use block_fetcher::BlockFetcher;
 pub use circuits::Route;
 pub use cryptography::install_cryptography;

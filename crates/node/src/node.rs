@@ -291,7 +291,8 @@ async fn start_swarm(
     let relay = relay_service::start(options, me, &peers, &addresses);
     let (relay, relaying) = relay.unzip();
     let (stop, tasks, announcer) = (CancellationToken::new(), TaskTracker::new(), Announcer::default());
-    let (bitswap, bitswap_client, server) = bitswap::start(blocks.clone(), options.memory, &tasks, &stop);
+    let (bitswap, bitswap_client, server) =
+        bitswap::start(blocks.clone(), options.memory, options.rates, &tasks, &stop);
     let public = options.bootstrap == Bootstrap::Public;
     let http = || HttpProviders::new(bitswap_client.clone(), public, tasks.clone(), stop.clone());
     let http = options.swarm_key.is_none().then(http);

@@ -3,7 +3,7 @@ use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, sync::Arc, time::Du
 use futures::future::BoxFuture;
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 
-use crate::{AdminError, BlockMemory, Cid, HttpEndpoint, StartError, SwarmKey, address::is_dns};
+use crate::{AdminError, BlockMemory, Cid, HttpEndpoint, Rates, StartError, SwarmKey, address::is_dns};
 
 const PUBLIC_PEERS: &str = include_str!("../../../bootstrap/public-peers.txt");
 
@@ -155,6 +155,8 @@ pub struct Options {
     pub limits: Limits,
     /// The memory limits for blocks.
     pub memory: BlockMemory,
+    /// The maximum rates of blocks, over all peers.
+    pub rates: Rates,
     /// Maximum bytes that the streams of all TCP connections of the process hold unread.
     pub unread: u64,
 }
@@ -182,6 +184,7 @@ impl Options {
             announce_every: Duration::from_secs(12 * 60 * 60),
             limits: Limits::default(),
             memory: BlockMemory::default(),
+            rates: Rates::default(),
             unread: 12 << 20,
         }
     }

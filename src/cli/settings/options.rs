@@ -118,6 +118,7 @@ impl Settings {
             relay_for: self.relay_for.iter().flatten().map(|peer| peer.0).collect(),
             router: self.router()?,
             memory: self.memory().shares().blocks,
+            rates: self.rates(),
             unread: self.memory().shares().unread,
             ..ocipfs_node::Options::new(self.data_dir())
         };

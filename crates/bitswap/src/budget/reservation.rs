@@ -104,9 +104,10 @@ impl Reservation {
         Ok(())
     }
 
-    /// Counts `bytes` that are about to be read.
+    /// Counts `bytes` that are about to be read, and waits until the maximum rate lets them pass.
     pub async fn grow(&mut self, bytes: usize) -> Result<(), Error> {
         self.share.received.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.share.budget.download.pass(bytes).await;
         if self.is_whole {
             return Ok(());
         }

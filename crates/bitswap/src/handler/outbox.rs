@@ -8,11 +8,13 @@ use std::{
     },
 };
 
+use bytes::Bytes;
 use tokio::sync::{Mutex, mpsc};
 
 use super::protocol::Negotiated;
 use crate::{
     link::{Activity, Outgoing},
+    rates::Pacer,
     stream,
     striping::{SendQueue, Stripe},
     wire::Message,
@@ -100,17 +102,23 @@ impl Outbox {
         }
     }
 
-    /// Writes the current message.
-    pub async fn write(&self, to: &mut Negotiated, activity: &Activity) -> Result<(), stream::Error> {
-        let (stream, activity) = (&mut to.stream, || activity.record_sent());
-        match self {
+    /// Writes the current message, once the maximum rate lets it pass.
+    pub async fn write(
+        &self,
+        to: &mut Negotiated,
+        upload: &Pacer,
+        activity: &Activity,
+    ) -> Result<(), stream::Error> {
+        let pieces = match self {
             Self::Wants(_, Some(message))
             | Self::Answers(_, _, Some(QueuedAnswer::Whole(Outgoing { message, .. }))) => {
-                stream::write(stream, &message.encode(to.version), activity).await
+                message.encode(to.version)
             }
-            Self::Answers(_, _, Some(QueuedAnswer::Stripe(stripe))) => stripe.write(stream, activity).await,
-            Self::Wants(_, None) | Self::Answers(_, _, None) => Ok(()),
-        }
+            Self::Answers(_, _, Some(QueuedAnswer::Stripe(stripe))) => stripe.pieces(),
+            Self::Wants(_, None) | Self::Answers(_, _, None) => return Ok(()),
+        };
+        upload.pass(pieces.iter().map(Bytes::len).sum()).await;
+        stream::write(&mut to.stream, &pieces, || activity.record_sent()).await
     }
 
     pub fn clear(&mut self) {

@@ -23,9 +23,7 @@ async fn queue(messages: Vec<Message>) -> SendQueue {
 async fn stripes(queue: &mut SendQueue) -> Vec<Vec<u8>> {
     let mut all = Vec::new();
     while let Some(stripe) = queue.next_stripe().await {
-        let mut out = Cursor::new(Vec::new());
-        stripe.write(&mut out, || ()).await.unwrap();
-        all.push(out.into_inner());
+        all.push(stripe.pieces().concat());
     }
     all
 }

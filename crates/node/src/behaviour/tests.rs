@@ -13,6 +13,7 @@ async fn behaviour(public: bool, configured: &[Multiaddr]) -> Behaviour {
     let (bitswap, ..) = bitswap::start(
         Arc::new(NoBlocks),
         Default::default(),
+        Default::default(),
         &TaskTracker::new(),
         &CancellationToken::new(),
     );

@@ -64,7 +64,8 @@ impl Peer {
         let settings =
             BehaviourSettings { trust_listen_addresses: true, ..BehaviourSettings::of_tests(false) };
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let (bitswap, ..) = bitswap::start(Arc::new(NoBlocks), Default::default(), &tasks, &stop);
+        let (bitswap, ..) =
+            bitswap::start(Arc::new(NoBlocks), Default::default(), Default::default(), &tasks, &stop);
         let (hear, _) = mpsc::channel(1);
         let behaviour =
             Behaviour::new(&key, settings, bitswap, (inbox, hear), peers.clone(), store.clone()).unwrap();
