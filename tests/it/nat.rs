@@ -97,7 +97,7 @@ fn to_kubo(transport: Transport) {
 }
 
 /// Waits until the routing system knows a provider.
-fn announced(router: &KuboHost, cid: &str, peer: &str) {
+pub fn announced(router: &KuboHost, cid: &str, peer: &str) {
     until("the content is announced", || {
         let found = router.kubo.try_run(&["routing", "findprovs", "--timeout", "2s", cid]);
         found.is_ok_and(|found| found.contains(peer)).then_some(())
