@@ -219,6 +219,23 @@ impl KuboHost {
         )
     }
 
+    /// A daemon that can be dialled and asks the routing system, of which it is no server: only a record leads to it.
+    pub fn provider(lab: &Lab, host: &str, bootstrap: &[&str]) -> Self {
+        let bootstrap = serde_json::json!(bootstrap).to_string();
+        Self::start(
+            lab,
+            host,
+            &[
+                ("Addresses.Swarm", r#"["/ip4/0.0.0.0/tcp/4001"]"#),
+                ("Bootstrap", &bootstrap),
+                ("Routing.Type", r#""dhtclient""#),
+                ("Provide.Enabled", "true"),
+                ("AutoNAT.ServiceMode", r#""disabled""#),
+                ("Internal.Libp2pForceReachability", r#""public""#),
+            ],
+        )
+    }
+
     /// A daemon behind NAT, which knows the relay.
     pub fn behind_nat(lab: &Lab, host: &str, transport: Transport, port: u16, relay: &str) -> Self {
         let listen = format!("[\"{}\"]", transport.address("0.0.0.0", port));

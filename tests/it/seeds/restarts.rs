@@ -1,5 +1,5 @@
 //! Hosts that know no provider, only servers of the routing system: Kubo and a node. Their bootstrap peer is gone, and answers
-//! nothing.
+//! nothing. The provider is another Kubo.
 
 use std::{
     path::Path,
@@ -101,8 +101,8 @@ fn restarts() {
     server.node.ask(&["swarm", "export-peers", list.to_str().expect("UTF-8")]);
     lab.nft("d", GONE);
     seed.node.kill();
-    // It comes only now, so that none has dialled it before: what leads to it is a record in the DHT.
-    let provider = start(&lab, "p", &[&kubo_address, &server_address]);
+    // It comes only now, so that none has dialled it before.
+    let provider = KuboHost::provider(&lab, "p", &[&kubo_address, &server_address]);
     let stage = Stage { lab: &lab, kubo: &kubo, provider: &provider, seed: &seed_address };
     let restarted: Vec<f64> = (0..number())
         .map(|round| {
@@ -149,7 +149,7 @@ fn status_tells(node: &Host) {
 struct Stage<'a> {
     lab: &'a Lab,
     kubo: &'a KuboHost,
-    provider: &'a Host<'a>,
+    provider: &'a KuboHost,
     seed: &'a str,
 }
 
@@ -157,7 +157,7 @@ impl<'a> Stage<'a> {
     /// Adds content of which a record is in the DHT, and returns its CID.
     fn add(&self, bytes: &[u8]) -> String {
         let cid = self.provider.add(bytes);
-        announced(self.kubo, &cid, self.provider.node.peer());
+        announced(self.kubo, &cid, &self.provider.peer());
         cid
     }
 
@@ -166,9 +166,9 @@ impl<'a> Stage<'a> {
         let fetched = until("the provider is found", || node.cat(cid).ok());
         let took = begun.elapsed().as_secs_f64();
         assert!(fetched == bytes);
-        let provider = self.provider.node.peer();
+        let provider = self.provider.peer();
         let peers = node.node.json(&["swarm", "peers"]);
-        let known = peers.as_array().expect("a list").iter().find(|peer| peer["peer"] == provider);
+        let known = peers.as_array().expect("a list").iter().find(|peer| peer["peer"] == provider.as_str());
         assert_eq!(known.expect("it is connected")["direction"], "out", "{peers}");
         took
     }
