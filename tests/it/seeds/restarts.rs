@@ -114,7 +114,8 @@ fn restarts() {
             took
         })
         .collect();
-    let new: Vec<f64> = (0..number().div_ceil(NEW_DIVISOR)).map(|round| stage.new(&list, round)).collect();
+    let new: Vec<f64> =
+        (0..number().div_ceil(NEW_DIVISOR)).map(|round| stage.newcomer(&list, round)).collect();
     check("restarted", restarted, RESTARTED);
     check("new", new, NEW);
 }
@@ -189,7 +190,7 @@ impl<'a> Stage<'a> {
     }
 
     /// Starts a new node with a list of peers.
-    fn new(&self, list: &Path, round: usize) -> f64 {
+    fn newcomer(&self, list: &Path, round: usize) -> f64 {
         let bytes = noise(200_000 + round);
         let cid = self.add(&bytes);
         let begun = Instant::now();
