@@ -157,7 +157,7 @@ impl Peers {
             tokio::select! {
                 Some(outcome) = dials.next(), if !dials.is_empty() => {
                     failed.extend(outcome);
-                    // None of them is awaited.
+                    // There is nothing else to wait for.
                     if dials.is_empty() {
                         batches.reset_immediately();
                     }
