@@ -96,7 +96,7 @@ pub struct Settings {
     /// Find peers on the local network by multicast DNS, on the interfaces of --swarm-listen; with a swarm key only members can read the announcements [default: true with a swarm key, else false]
     #[arg(long, env = "OCIPFS_MDNS", num_args = 0..=1, default_missing_value = "true", value_name = "true|false")]
     mdns: Option<bool>,
-    /// Resolve the names in --peer and --bootstrap (`/dns4/`, `/dns6/`, `/dnsaddr/`) with the system's resolver, also with a swarm key [default: false; without a swarm key they are always resolved]
+    /// Resolve the names in --peer and --bootstrap (`/dns4/`, `/dns6/`, `/dnsaddr/`) also with a swarm key, with the system's resolver [default: false; without a swarm key they are always resolved]
     #[arg(long, env = "OCIPFS_ALLOW_DNS", num_args = 0..=1, default_missing_value = "true", value_name = "true|false")]
     allow_dns: Option<bool>,
     /// How long to search for providers of a CID before it counts as not found [default: 10s]
@@ -108,7 +108,7 @@ pub struct Settings {
     /// How long a transfer may make no progress before it fails [default: 30s]
     #[arg(long, value_name = "TIME", env = "OCIPFS_STALL_TIMEOUT")]
     stall_timeout: Option<Time>,
-    /// DNS servers for names by domain (`ipns/example.org`), as IP or IP:PORT [default: the system's; none with a swarm key]
+    /// DNS servers for names by domain (`ipns/example.org`) and for names in addresses of peers, as IP or IP:PORT [default: the system's; none with a swarm key]
     #[arg(long, value_name = "ADDRESS", env = "OCIPFS_DNS_RESOLVER", value_delimiter = ',', num_args = 1..)]
     #[serde(default, deserialize_with = "list::deserialize")]
     dns_resolver: Option<Vec<DnsServer>>,

@@ -12,6 +12,7 @@ mod http_providers;
 mod offline;
 #[path = "../peers/mod.rs"]
 mod peers;
+mod web;
 
 mod access;
 mod admin;
@@ -52,6 +53,7 @@ mod pulling;
 mod push;
 mod readers;
 mod registry;
+mod routers;
 mod rpc;
 mod seeds;
 mod serving;
@@ -106,6 +108,7 @@ fn main() {
         push::trials(),
         readers::trials(),
         registry::trials(),
+        routers::trials(),
         rpc::trials(),
         seeds::trials(),
         serving::trials(),

@@ -235,11 +235,16 @@ impl ProviderSearch {
         let start = Instant::now();
         let deadline = start + timeout;
         let search = async {
-            online.peers.settled().await;
+            // A bootstrap peer that is gone does not delay what another peer can answer.
+            online.peers.connected_or_settled().await;
             if online.asked() > 0 {
                 tokio::time::sleep(SEARCH_DELAY).await;
             }
             self.search(online).await;
+            if self.providers() == 0 && !online.peers.is_settled() {
+                online.peers.settled().await;
+                self.search(online).await;
+            }
             if self.providers() == 0 && online.asked() > 0 {
                 tokio::time::sleep(FINAL_ANSWER_TIMEOUT).await;
                 all_peers_answered(&mut inquiry, start).await;

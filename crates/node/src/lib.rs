@@ -22,6 +22,7 @@ mod circuits;
 mod command;
 mod cryptography;
 pub mod database;
+mod dns;
 mod error;
 mod handshakes;
 mod http_providers;

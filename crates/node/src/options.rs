@@ -29,7 +29,7 @@ impl Bootstrap {
     }
 }
 
-/// The DNS servers for DNSLink lookups.
+/// The DNS servers for DNSLink lookups and for names in addresses of peers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Dns {
     /// The servers configured in the system; none in a private swarm.
@@ -137,7 +137,7 @@ pub struct Options {
     pub mdns: bool,
     /// Whether the names of first and configured peers are resolved in a private swarm, too.
     pub allow_dns: bool,
-    /// The DNS servers for DNSLink lookups.
+    /// The DNS servers for DNSLink lookups and for names in addresses of peers.
     pub dns: Dns,
     /// The key name under which pushes are published if they are shared. They are not: its record is published only if
     /// peers may have its root.

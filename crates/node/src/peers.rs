@@ -22,6 +22,7 @@ use crate::{Options, Route, address, locked};
 use clocks::Clocks;
 use redial::{DialOutcome, RedialPause};
 use remembered::RememberedPeers;
+use resolve::AddressResolver;
 use table::Table;
 
 pub use clocks::ClockDifference;
@@ -85,11 +86,12 @@ struct PeerTable {
     remembered: Mutex<RememberedPeers>,
     /// Whether this table resolves names, since the transport does not.
     resolves_names: bool,
+    resolver: AddressResolver,
 }
 
 impl Peers {
     /// Creates a table that is settled when the first dials of all `configured` peers have ended, and of those that the node
-    /// remembers. It resolves the names in addresses with the system's resolver, if the options say so.
+    /// remembers. It resolves the names in addresses if the options say so.
     pub(crate) fn open(options: &Options, configured: &[Multiaddr]) -> Self {
         let (remembers, seeds) = (options.remembers_peers(), options.bootstrap.addresses());
         let known = if remembers { seeds::load(options) } else { RememberedPeers::default() };
@@ -113,6 +115,7 @@ impl Peers {
             started: Instant::now(),
             unreachable: Mutex::default(),
             resolves_names: options.resolves_peers(),
+            resolver: AddressResolver(options.dns.clone()),
         }))
     }
 
@@ -256,6 +259,24 @@ impl Peers {
 
     fn first_dial_ended(&self) {
         self.0.dialling.send_modify(|left| *left = left.saturating_sub(1));
+    }
+
+    /// Returns what looks up the names in addresses.
+    pub(crate) fn resolver(&self) -> &AddressResolver {
+        &self.0.resolver
+    }
+
+    /// Returns whether the first dials have succeeded, failed or timed out.
+    pub(crate) fn is_settled(&self) -> bool {
+        *self.0.dialling.borrow() == 0 || self.0.started.elapsed() >= SETTLE_TIMEOUT
+    }
+
+    /// Waits until a peer is connected, and no longer than until the first dials have ended.
+    pub(crate) async fn connected_or_settled(&self) {
+        tokio::select! {
+            () = self.settled() => {}
+            () = self.wait_while(|peers| peers.count() == 0) => {}
+        }
     }
 
     /// Waits until the first dials have succeeded, failed or timed out.

@@ -22,6 +22,9 @@ const IDLE_SECONDS_PUBLIC: u64 = 60;
 /// The total is limited by the node's own behaviour, which also chooses the connection to close.
 const MAX_CONNECTIONS_PER_PEER: u32 = 8;
 const MAX_PENDING: u32 = 128;
+/// A dial to a peer that is gone is given up after ten seconds, and a node that looks for its network begins many meanwhile
+/// (`peers/seeds.rs`).
+const MAX_PENDING_DIALS: u32 = 384;
 /// Bytes that one QUIC connection may hold unread: 40 MB/s at a round trip of 100 ms.
 const QUIC_WINDOW: u32 = 4 << 20;
 const QUIC_KEEP_ALIVE: Duration = Duration::from_secs(3);
@@ -53,7 +56,7 @@ async fn build(
             limits
                 .with_max_established_per_peer(Some(MAX_CONNECTIONS_PER_PEER))
                 .with_max_pending_incoming(Some(MAX_PENDING))
-                .with_max_pending_outgoing(Some(MAX_PENDING))
+                .with_max_pending_outgoing(Some(MAX_PENDING_DIALS))
         })
         .fd_limit(FDLimit::Max)
         .set_idle_connection_timeout(if public { IDLE_SECONDS_PUBLIC } else { IDLE_SECONDS })

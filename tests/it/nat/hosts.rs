@@ -15,7 +15,7 @@ use crate::{
 };
 
 const PATIENCE: Duration = Duration::from_secs(40);
-const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
+pub const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 /// How long a fetch may take at most.
 const FETCH_SECONDS: &str = "60";
 
@@ -107,10 +107,15 @@ impl<'a> Host<'a> {
     /// Waits until peers are told an address through a relay.
     pub fn has_circuit(&self) {
         until("a reservation on a relay", || {
-            let id = self.node.json(&["swarm", "id"]);
-            let announced = id["announced"].as_array().expect("a list").clone();
-            announced.iter().any(|address| address.as_str().is_some_and(is_circuit)).then_some(())
+            self.announced().iter().any(|address| is_circuit(address)).then_some(())
         });
+    }
+
+    /// Returns the addresses that peers are told.
+    pub fn announced(&self) -> Vec<String> {
+        let id = self.node.json(&["swarm", "id"]);
+        let all = id["announced"].as_array().expect("a list").iter();
+        all.map(|address| address.as_str().expect("a text").into()).collect()
     }
 
     /// Returns the addresses by which a peer is connected.
@@ -210,6 +215,23 @@ impl KuboHost {
                 ("Swarm.Transports.Network.Websocket", "true"),
                 ("Routing.Type", r#""none""#),
                 ("AutoNAT.ServiceMode", r#""disabled""#),
+            ],
+        )
+    }
+
+    /// A daemon that can be dialled and asks the routing system, of which it is no server: only a record leads to it.
+    pub fn provider(lab: &Lab, host: &str, bootstrap: &[&str]) -> Self {
+        let bootstrap = serde_json::json!(bootstrap).to_string();
+        Self::start(
+            lab,
+            host,
+            &[
+                ("Addresses.Swarm", r#"["/ip4/0.0.0.0/tcp/4001"]"#),
+                ("Bootstrap", &bootstrap),
+                ("Routing.Type", r#""dhtclient""#),
+                ("Provide.Enabled", "true"),
+                ("AutoNAT.ServiceMode", r#""disabled""#),
+                ("Internal.Libp2pForceReachability", r#""public""#),
             ],
         )
     }

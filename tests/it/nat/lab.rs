@@ -11,7 +11,7 @@ use crate::clients;
 /// The test runs as root, and may make namespaces with rules of nftables.
 pub fn available() -> Result<(), String> {
     clients::root_for("networks of their own")?;
-    clients::installed(&[("ip", "iproute2"), ("nft", "nftables"), ("curl", "curl")])
+    clients::installed(&[("ip", "iproute2"), ("tc", "iproute2"), ("nft", "nftables"), ("curl", "curl")])
 }
 
 /// How a router translates addresses.
@@ -96,6 +96,27 @@ impl Lab {
         assert!(child.wait().expect("nft ends").success(), "{rules}");
     }
 
+    /// Caps the rate at which a host sends on the bridge.
+    pub fn cap(&self, host: &str, mbit: u64) {
+        let rate = format!("{mbit}mbit");
+        let rule =
+            ["qdisc", "add", "dev", "wan", "root", "tbf", "rate", &rate, "burst", "128kb", "latency", "50ms"];
+        run(self.command(host, "tc").args(rule));
+    }
+
+    /// Has a router pass on what arrives at a port of it to the host behind it, as a port forward of a home router does.
+    pub fn forward(&self, host: &str, port: u16) {
+        let (router, to) = (format!("n{host}"), self.inside(host));
+        self.nft(&router, &FORWARD.replace("PORT", &port.to_string()).replace("HOST", &to));
+    }
+
+    /// The address of a host behind a router.
+    fn inside(&self, host: &str) -> String {
+        let shown = run(ip().args(["-n", &self.name(host), "-4", "-brief", "addr", "show", "dev", "eth0"]));
+        let address = shown.split_whitespace().nth(2).and_then(|address| address.split('/').next());
+        address.expect("an address").into()
+    }
+
     /// Returns the bytes that a host sent and received on the bridge.
     pub fn bytes(&self, host: &str) -> u64 {
         let read = |counter: &str| {
@@ -157,6 +178,21 @@ table inet fw {
     type filter hook forward priority 0; policy drop;
     iifname \"lan\" oifname \"wan\" accept
     ct state established,related accept
+  }
+}
+";
+
+/// Added to the rules of a router.
+const FORWARD: &str = "
+table ip nat {
+  chain pre {
+    type nat hook prerouting priority dstnat; policy accept;
+    iifname \"wan\" meta l4proto { tcp, udp } th dport PORT dnat to HOST
+  }
+}
+table inet fw {
+  chain forward {
+    ct status dnat accept
   }
 }
 ";

@@ -163,9 +163,9 @@ impl Behaviour {
             self.dial_at(peer, addresses);
         }
         for name in named.into_iter().take(MAX_NAMES_PER_PEER) {
-            let resolved = self.resolved.0.clone();
+            let (resolved, resolver) = (self.resolved.0.clone(), self.peers.resolver().clone());
             tokio::spawn(async move {
-                if let Ok(addresses) = resolve::resolve(&name).await {
+                if let Ok(addresses) = resolver.resolve(&name).await {
                     let _ = resolved.send((peer, addresses));
                 }
             });

@@ -1,20 +1,15 @@
 //! DNSLink: a TXT record `dnslink=/ipfs/<cid>...` or `dnslink=/ipns/<name>...`. <https://dnslink.dev>
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use hickory_resolver::{
     ResolveError as LookupError, TokioResolver,
-    config::{NameServerConfig, ResolverConfig},
     lookup::TxtLookup,
-    name_server::TokioConnectionProvider,
-    proto::{ProtoErrorKind, op::ResponseCode, rr::rdata::TXT, xfer::Protocol},
+    proto::{ProtoErrorKind, op::ResponseCode, rr::rdata::TXT},
 };
 
-use crate::{Dns, DnsFailure, Domain, Options, ResolveError};
+use crate::{DnsFailure, Domain, Options, ResolveError, dns};
 
-/// A silent server is queried again, or the next one is, after this time.
-const SERVER_TIMEOUT: Duration = Duration::from_secs(2);
-const MAX_ATTEMPTS: usize = 3;
 const PREFIX: &str = "dnslink=";
 
 /// The DNSLink of a domain.
@@ -44,21 +39,12 @@ impl DnsResolver {
 
     /// Creates a resolver from the options.
     pub fn new(options: &Options) -> Self {
-        let builder = match &options.dns {
-            _ if options.swarm_key.is_some() => return Self::Private,
-            Dns::System => TokioResolver::builder_tokio(),
-            Dns::Servers(servers) => {
-                Ok(TokioResolver::builder_with_config(config(servers), TokioConnectionProvider::default()))
-            }
-        };
-        match builder {
-            Ok(mut builder) => {
-                let options = builder.options_mut();
-                (options.timeout, options.attempts) = (SERVER_TIMEOUT, MAX_ATTEMPTS);
-                // Answers are cached together with those for keys.
-                options.cache_size = 0;
-                Self::Available(Box::new(builder.build()))
-            }
+        if options.swarm_key.is_some() {
+            return Self::Private;
+        }
+        // Answers are cached together with those for keys.
+        match dns::resolver(&options.dns) {
+            Ok(resolver) => Self::Available(Box::new(resolver)),
             Err(error) => Self::Unavailable(DnsFailure::NoServers(error)),
         }
     }
@@ -84,13 +70,6 @@ impl DnsResolver {
         }
         Err(ResolveError::NoDnsLink(domain.clone()))
     }
-}
-
-fn config(servers: &[SocketAddr]) -> ResolverConfig {
-    let both =
-        |server: &SocketAddr| [Protocol::Udp, Protocol::Tcp].map(|how| NameServerConfig::new(*server, how));
-    let servers: Vec<NameServerConfig> = servers.iter().flat_map(both).collect();
-    ResolverConfig::from_parts(None, Vec::new(), servers)
 }
 
 /// Returns whether a server answered that the record does not exist.

@@ -5,10 +5,7 @@ use std::{collections::HashSet, error::Error as _, io, time::Duration};
 use libp2p::{Multiaddr, PeerId, TransportError, multiaddr::Protocol, swarm::DialError};
 use rust_ipfs::{DialOpts, Ipfs, PeerCondition};
 
-use super::{
-    Peers,
-    resolve::{resolve, with_tls_name},
-};
+use super::{Peers, resolve::with_tls_name};
 use crate::{ConnectError, NoPeerId, address::is_dns};
 
 const DIAL_TIMEOUT: Duration = Duration::from_secs(15);
@@ -100,7 +97,7 @@ impl Peers {
         }
         let failed =
             |error: io::Error| ConnectError::Unreachable { address: address.clone(), why: error.to_string() };
-        resolve(address).await.map_err(failed)
+        self.resolver().resolve(address).await.map_err(failed)
     }
 }
 

@@ -1,10 +1,12 @@
-//! Resolves the names in addresses with the system's resolver, before they are dialled: the transport dials IP addresses
-//! only. So in a private swarm no address that a peer sends can cause a lookup.
+//! Resolves the names in addresses before they are dialled: the transport dials IP addresses only. So in a private swarm no
+//! address that a peer sends can cause a lookup.
 
 use std::{io, net::IpAddr, time::Duration};
 
-use hickory_resolver::{TokioResolver, proto::rr::rdata::TXT};
+use hickory_resolver::proto::rr::rdata::TXT;
 use libp2p::{Multiaddr, multiaddr::Protocol};
+
+use crate::{Dns, dns};
 
 /// A lookup that takes longer has failed.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -14,49 +16,78 @@ const MAX_DEPTH: usize = 3;
 const MAX_ADDRESSES: usize = 16;
 const PREFIX: &str = "dnsaddr=";
 
-/// Returns the addresses to dial for `address`: itself where it begins with an IP address, else what its name stands for now.
-///
-/// # Errors
-/// Fails if no resolver answers in time, or no address belongs to the name.
-pub(crate) async fn resolve(address: &Multiaddr) -> io::Result<Vec<Multiaddr>> {
-    let resolved = tokio::time::timeout(TIMEOUT, all(address)).await;
-    let mut resolved = resolved.map_err(|_| io::Error::other("the resolver did not answer in time"))??;
-    resolved.truncate(MAX_ADDRESSES);
-    match resolved.is_empty() {
-        true => Err(io::Error::other("the name has no address")),
-        false => Ok(resolved.into_iter().map(with_tls_name).collect()),
-    }
-}
+/// Looks names up in DNS, at each dial again.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct AddressResolver(pub(super) Dns);
 
-async fn all(address: &Multiaddr) -> io::Result<Vec<Multiaddr>> {
-    let (mut waiting, mut resolved) = (vec![(address.clone(), 0)], Vec::new());
-    while let Some((address, depth)) = waiting.pop().filter(|_| resolved.len() < MAX_ADDRESSES) {
-        match address.iter().next() {
-            Some(Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name)) => {
-                resolved.extend(hosts(&address, &name).await?);
-            }
-            Some(Protocol::Dnsaddr(name)) if depth < MAX_DEPTH => {
-                let records = texts(&name).await?;
-                let next = matching(&address, records.iter().map(String::as_str));
-                waiting.extend(next.into_iter().map(|address| (address, depth + 1)));
-            }
-            Some(Protocol::Dnsaddr(_)) | None => {}
-            Some(_) => resolved.push(address),
+impl AddressResolver {
+    /// Returns the addresses to dial for `address`: itself where it begins with an IP address, else what its name stands for
+    /// now.
+    ///
+    /// # Errors
+    /// Fails if no resolver answers in time, or no address belongs to the name.
+    pub(crate) async fn resolve(&self, address: &Multiaddr) -> io::Result<Vec<Multiaddr>> {
+        let resolved = tokio::time::timeout(TIMEOUT, self.all(address)).await;
+        let mut resolved =
+            resolved.map_err(|_| io::Error::other("the resolver did not answer in time"))??;
+        resolved.truncate(MAX_ADDRESSES);
+        match resolved.is_empty() {
+            true => Err(io::Error::other("the name has no address")),
+            false => Ok(resolved.into_iter().map(with_tls_name).collect()),
         }
     }
-    Ok(resolved)
+
+    async fn all(&self, address: &Multiaddr) -> io::Result<Vec<Multiaddr>> {
+        let (mut waiting, mut resolved) = (vec![(address.clone(), 0)], Vec::new());
+        while let Some((address, depth)) = waiting.pop().filter(|_| resolved.len() < MAX_ADDRESSES) {
+            match address.iter().next() {
+                Some(Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name)) => {
+                    let ips = self.hosts(&name).await?.into_iter().filter(|ip| is_wanted(&address, ip));
+                    resolved.extend(ips.map(|ip| at(ip, &address)));
+                }
+                Some(Protocol::Dnsaddr(name)) if depth < MAX_DEPTH => {
+                    let records = self.texts(&name).await?;
+                    let next = matching(&address, records.iter().map(String::as_str));
+                    waiting.extend(next.into_iter().map(|address| (address, depth + 1)));
+                }
+                Some(Protocol::Dnsaddr(_)) | None => {}
+                Some(_) => resolved.push(address),
+            }
+        }
+        Ok(resolved)
+    }
+
+    /// Looks up the addresses of a host. The system knows more than its DNS servers do, such as the hosts file.
+    async fn hosts(&self, name: &str) -> io::Result<Vec<IpAddr>> {
+        match &self.0 {
+            Dns::System => Ok(tokio::net::lookup_host((name, 0)).await?.map(|host| host.ip()).collect()),
+            servers => {
+                let resolver = dns::resolver(servers).map_err(io::Error::other)?;
+                let found = resolver.lookup_ip(format!("{name}.")).await.map_err(io::Error::other)?;
+                Ok(found.iter().collect())
+            }
+        }
+    }
+
+    /// Looks up the TXT records of `/dnsaddr/<name>`: <https://multiformats.io/dnsaddr/>.
+    async fn texts(&self, name: &str) -> io::Result<Vec<String>> {
+        let resolver = dns::resolver(&self.0).map_err(io::Error::other)?;
+        let records = resolver.txt_lookup(format!("_dnsaddr.{name}.")).await.map_err(io::Error::other)?;
+        // A longer text is in parts.
+        let text = |record: &TXT| {
+            String::from_utf8_lossy(&record.iter().flatten().copied().collect::<Vec<_>>()).into_owned()
+        };
+        Ok(records.iter().map(text).collect())
+    }
 }
 
-/// Looks up the addresses of a host, in the family that the multiaddress names.
-async fn hosts(address: &Multiaddr, name: &str) -> io::Result<Vec<Multiaddr>> {
-    let found = tokio::net::lookup_host((name, 0)).await?;
-    let is_wanted = |ip: &IpAddr| match address.iter().next() {
+/// Returns whether an address of a host is of the family that the multiaddress names.
+fn is_wanted(address: &Multiaddr, ip: &IpAddr) -> bool {
+    match address.iter().next() {
         Some(Protocol::Dns4(_)) => ip.is_ipv4(),
         Some(Protocol::Dns6(_)) => ip.is_ipv6(),
         _ => true,
-    };
-    let ips = found.map(|host| host.ip()).filter(is_wanted);
-    Ok(ips.map(|ip| at(ip, address)).collect())
+    }
 }
 
 /// Returns an address with its host replaced. The name remains before it where it is that of a TLS certificate.
@@ -83,17 +114,6 @@ pub(crate) fn with_tls_name(address: Multiaddr) -> Multiaddr {
     prefix.iter().chain(rest).collect()
 }
 
-/// Looks up the TXT records of `/dnsaddr/<name>`: <https://multiformats.io/dnsaddr/>.
-async fn texts(name: &str) -> io::Result<Vec<String>> {
-    let resolver = TokioResolver::builder_tokio().map_err(io::Error::other)?.build();
-    let records = resolver.txt_lookup(format!("_dnsaddr.{name}.")).await.map_err(io::Error::other)?;
-    // A longer text is in parts.
-    let text = |record: &TXT| {
-        String::from_utf8_lossy(&record.iter().flatten().copied().collect::<Vec<_>>()).into_owned()
-    };
-    Ok(records.iter().map(text).collect())
-}
-
 /// Returns the addresses in TXT records that end like `address` after its name: those of the same peer.
 fn matching<'a>(address: &Multiaddr, records: impl Iterator<Item = &'a str>) -> Vec<Multiaddr> {
     let suffix: Multiaddr = address.iter().skip(1).collect();
@@ -109,6 +129,10 @@ mod tests {
 
     fn parse(text: &str) -> Multiaddr {
         text.replace("PEER", PEER).parse().unwrap()
+    }
+
+    async fn resolve(address: &Multiaddr) -> io::Result<Vec<Multiaddr>> {
+        AddressResolver::default().resolve(address).await
     }
 
     #[tokio::test]

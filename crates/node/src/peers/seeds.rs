@@ -10,7 +10,7 @@ use std::{
 use futures::{
     StreamExt,
     future::{Either, select},
-    stream,
+    stream::FuturesUnordered,
 };
 use libp2p::{Multiaddr, PeerId};
 use rust_ipfs::{DialOpts, Ipfs, PeerCondition};
@@ -24,9 +24,11 @@ use crate::{Bootstrap, Options, locked};
 
 /// With so many connections a node searches for no further ones: Kademlia finds the rest.
 const ENOUGH_PEERS: usize = 8;
-/// Dials at a time: where nine out of ten peers are gone, some of so many answer.
-const DIALS: usize = 32;
-/// A peer that does not answer within this time gives way to the next.
+/// Peers that are dialled at once, and the pause before the next ones are dialled as well. Where nine out of ten are gone,
+/// one of so many answers; where more are, 300 have been dialled after 12 seconds.
+const BATCH: usize = 24;
+const BATCH_INTERVAL: Duration = Duration::from_secs(1);
+/// A peer that does not answer within this time is not reached.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(4);
 /// The pauses between two rounds over all peers, while none is connected.
 const MIN_PAUSE: Duration = Duration::from_secs(2);
@@ -144,15 +146,26 @@ impl Peers {
     }
 
     async fn dial_candidates(&self, ipfs: &Ipfs, candidates: Vec<Candidate>) {
-        let dials = candidates.into_iter().map(|(id, addresses)| async move {
+        let dial = |(id, addresses)| async move {
             let reached = self.dial_candidate(ipfs, id, addresses).await;
             (!reached).then_some(id)
-        });
-        let mut dials = stream::iter(dials).buffer_unordered(DIALS);
-        let mut failed = Vec::new();
-        while self.count() < ENOUGH_PEERS {
-            let Some(outcome) = dials.next().await else { break };
-            failed.extend(outcome);
+        };
+        let mut waiting = candidates.into_iter();
+        let (mut dials, mut failed) = (FuturesUnordered::new(), Vec::new());
+        let mut batches = tokio::time::interval(BATCH_INTERVAL);
+        while self.count() < ENOUGH_PEERS && (waiting.len() > 0 || !dials.is_empty()) {
+            tokio::select! {
+                Some(outcome) = dials.next(), if !dials.is_empty() => {
+                    failed.extend(outcome);
+                    // There is nothing else to wait for.
+                    if dials.is_empty() {
+                        batches.reset_immediately();
+                    }
+                }
+                _ = batches.tick(), if waiting.len() > 0 => {
+                    dials.extend(waiting.by_ref().take(BATCH).map(dial));
+                }
+            }
         }
         // Without a single connection it is this node that has no network.
         if self.count() > 0 {
