@@ -3,6 +3,7 @@
 
 mod attachment;
 pub mod client;
+mod deeds;
 mod elsewhere;
 mod failure;
 mod instance;
