@@ -3,6 +3,8 @@
 mod around;
 mod clients;
 mod followers;
+mod forged;
+mod generated;
 mod rules;
 mod signing;
 mod told;
@@ -22,10 +24,17 @@ use signing::Key;
 pub use told::write_layout;
 
 pub fn trials() -> Vec<Trial> {
-    [around::trials(), clients::trials(), followers::trials(), rules::trials(), told::trials()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        around::trials(),
+        clients::trials(),
+        followers::trials(),
+        generated::trials(),
+        rules::trials(),
+        told::trials(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// All pull; alice pushes, carol signs, root does everything.
