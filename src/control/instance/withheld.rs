@@ -103,7 +103,7 @@ impl Search<'_> {
             let tags = self.repositories.tags(name, &last, PAGE_SIZE)?;
             let Some((end, _)) = tags.last() else { return Ok(()) };
             last = end.to_string();
-            for (tag, digest) in tags.iter().filter(|(tag, _)| signed_by_tag(tag.as_str()).is_none()) {
+            for (tag, digest) in tags.iter().filter(|(tag, _)| signed_by_tag(tag).is_none()) {
                 if self.looked_at >= MAX_TAGS {
                     self.found.more = true;
                     return Ok(());

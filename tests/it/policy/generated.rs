@@ -101,8 +101,11 @@ impl World {
         fs::write(dir.path().join("acme.pem"), &signers.authority).unwrap();
         let node = Policed::with(Key::make(), dir, POLICIES, &[]);
         for name in [COSIGN, NOTATION] {
-            for (name, blob) in [(name.to_owned(), LAYER), (name.to_owned(), b"{}"), (elsewhere(name), b"{}")]
-            {
+            for (name, blob) in [
+                (name.to_owned(), LAYER),
+                (name.to_owned(), b"{}".as_slice()),
+                (elsewhere(name), b"{}".as_slice()),
+            ] {
                 assert_eq!(node.of("alice").upload(&name, blob).await.status, 201);
             }
         }
