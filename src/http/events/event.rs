@@ -101,8 +101,12 @@ impl Event {
         let (repository, reference) = (self.repository.as_deref(), self.reference.as_deref());
         let (token, wanted) = (self.token.as_deref(), self.wanted);
         match self.action {
-            Action::LoginFailed => tracing::warn!(client, forwarded_for, user, "login failed"),
-            Action::Denied => tracing::info!(client, forwarded_for, user, repository, wanted, "denied"),
+            Action::LoginFailed => {
+                tracing::warn!(client, forwarded_for, user, "login failed");
+            }
+            Action::Denied => {
+                tracing::info!(client, forwarded_for, user, repository, wanted, "denied");
+            }
             Action::Push | Action::Sign => {
                 let digest = self.digest.as_deref();
                 tracing::info!(client, forwarded_for, user, repository, reference, digest, "pushed");
@@ -110,8 +114,12 @@ impl Event {
             Action::Delete => {
                 tracing::info!(client, forwarded_for, user, repository, reference, "deleted");
             }
-            Action::TokenCreate => tracing::info!(client, user, token, "token created"),
-            Action::TokenRevoke => tracing::info!(client, user, token, "token revoked"),
+            Action::TokenCreate => {
+                tracing::info!(client, user, token, "token created");
+            }
+            Action::TokenRevoke => {
+                tracing::info!(client, user, token, "token revoked");
+            }
             Action::Token => {}
         }
     }
