@@ -19,7 +19,7 @@ mod scope;
 mod user;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use action::{Action, Actions};
 pub use buckets::{Buckets, Rate};

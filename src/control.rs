@@ -3,6 +3,7 @@
 
 mod attachment;
 pub mod client;
+mod deeds;
 mod elsewhere;
 mod failure;
 mod instance;
@@ -23,5 +24,5 @@ pub use message::{
     MemberInfo, MembersReply, MembersRequest, NameRequest, NameTarget, Note, OwnName, PeerInfo, Pin,
     Progress, Publication, Published, RemovedInfo, Reply, RepoCollected, RepoContents, RepoInfo,
     RepoManifest, RepoReply, RepoRequest, RepoTag, Request, RequestedImage, Room, Source, Status, StoreReply,
-    StoreRequest, Stored, TokenReply, TokenRequest, Unit, Verified,
+    StoreRequest, Stored, TokenReply, TokenRequest, Unit, Verified, WithheldImage, WithheldImages,
 };

@@ -4,6 +4,7 @@ mod auth;
 mod blobs;
 mod body;
 mod catalog;
+mod denial;
 mod documents;
 mod endpoint;
 mod error;

@@ -42,7 +42,7 @@ use std::{
 use axum::{
     Router,
     extract::DefaultBodyLimit,
-    middleware::{from_fn, from_fn_with_state, map_response},
+    middleware::{from_fn_with_state, map_response},
     routing::post,
 };
 use tokio::{
@@ -57,6 +57,7 @@ use crate::{
     content::Content,
     http::{
         AccessRules, Users,
+        events::Events,
         listener::{self, Limits},
         origin::RegistryPlace,
     },
@@ -86,6 +87,8 @@ pub struct Options {
     pub users: Option<Users>,
     /// The clients that may do something by a secret, beside the users.
     pub authorizations: Option<Authorizations>,
+    /// What tells of failed logins.
+    pub events: Events,
     /// The node directory.
     pub data_dir: PathBuf,
 }
@@ -188,7 +191,7 @@ fn router(rpc: Rpc) -> Router {
         .layer(DefaultBodyLimit::disable())
         .layer(from_fn_with_state(rpc.clone(), guard::check))
         .layer(map_response(reply::common_headers))
-        .layer(from_fn(guard::log))
+        .layer(from_fn_with_state(rpc.clone(), guard::log))
         .layer(
             TraceLayer::new_for_http()
                 .on_response(DefaultOnResponse::new().level(Level::DEBUG))

@@ -1,4 +1,5 @@
-//! The evaluator against a simple one that walks the rules as they are written.
+//! The evaluator against a simple one that walks the rules as they are written. `registry::auth` tests which request is which action
+//! by the same.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -6,23 +7,23 @@ use proptest::{collection::vec, prelude::*, sample::select};
 
 use super::*;
 
-const USERS: [&str; 4] = ["alice", "bob", "ci", "team:x"];
-const GROUPS: [&str; 3] = ["dev", "ops", "empty"];
-const PATTERNS: [&str; 10] =
+pub const USERS: [&str; 4] = ["alice", "bob", "ci", "team:x"];
+pub const GROUPS: [&str; 3] = ["dev", "ops", "empty"];
+pub const PATTERNS: [&str; 10] =
     ["*", "team/*", "team/app", "*/app", "t*m/a*p", "ipfs/*", "layer/*", "**", "a*", "team/*/deep"];
 const REPOSITORIES: [&str; 9] =
     ["team/app", "team/app/deep", "team", "a", "ipfs/bafy", "layer/bafk", "x/app", "team/", "tm/ap"];
 
 /// A rule, as a person reads it.
 #[derive(Clone, Debug)]
-struct Written {
+pub struct Written {
     users: Vec<&'static str>,
     groups: Vec<&'static str>,
     repositories: Vec<&'static str>,
     actions: Vec<Action>,
 }
 
-fn written() -> impl Strategy<Value = Written> {
+pub fn written() -> impl Strategy<Value = Written> {
     let users = [&USERS[..], &[ANONYMOUS, AUTHENTICATED]].concat();
     let parts = (
         vec(select(users), 0..3),
@@ -33,7 +34,7 @@ fn written() -> impl Strategy<Value = Written> {
     parts.prop_map(|(users, groups, repositories, actions)| Written { users, groups, repositories, actions })
 }
 
-fn toml(rules: &[Written], members: &HashMap<&str, Vec<&str>>) -> String {
+pub fn toml(rules: &[Written], members: &HashMap<&str, Vec<&str>>) -> String {
     let mut text = String::from("[groups]\n");
     for (group, users) in members {
         text += &format!("{group} = {users:?}\n");
@@ -48,7 +49,7 @@ fn toml(rules: &[Written], members: &HashMap<&str, Vec<&str>>) -> String {
 }
 
 /// Compares letter by letter, with every length for each star.
-fn is_like(pattern: &str, text: &str) -> bool {
+pub fn is_like(pattern: &str, text: &str) -> bool {
     match pattern.chars().next() {
         None => text.is_empty(),
         Some('*') => (0..=text.len()).any(|taken| is_like(&pattern[1..], &text[taken..])),
@@ -56,7 +57,7 @@ fn is_like(pattern: &str, text: &str) -> bool {
     }
 }
 
-fn reference(
+pub fn reference(
     rules: &[Written],
     members: &HashMap<&str, Vec<&str>>,
     user: &User,

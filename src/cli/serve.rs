@@ -128,10 +128,10 @@ async fn serve_until_stopped(
     stop: &CancellationToken,
 ) -> Result<(), Exit> {
     let control = Server::bind(&settings.data_dir())?;
-    let control = tokio::spawn(control.run(instance.clone(), stop.clone()));
+    let control = tokio::spawn(control.run(instance.clone(), security.events.clone(), stop.clone()));
     let trimming = tokio::spawn(allocator::trim(stop.clone()));
     let read_only = listener.local_addr().ok().and_then(|address| registry::read_only(&access, address));
-    let (tls, events) = (security.tls.clone(), security.events.clone());
+    let (tls, events, of_rpc) = (security.tls.clone(), security.events.clone(), security.events.clone());
     let files =
         access.files().into_iter().chain(security.files()).chain(rpc.iter().flat_map(BoundRpc::files));
     let reloading = signals.reload(files.collect(), operations.notifier());
@@ -145,7 +145,7 @@ async fn serve_until_stopped(
     let options = registry::Options { access, gateway, page, metrics, closing, events, tls };
     let registry =
         tokio::spawn(registry::serve(listener, instance.resolver().clone(), options, stop.clone()));
-    let rpc = rpc.map(|rpc| rpc.serve(instance, settings, stop.clone())).transpose()?;
+    let rpc = rpc.map(|rpc| rpc.serve(instance, settings, of_rpc, stop.clone())).transpose()?;
     let rpc = async move {
         if let Some(rpc) = rpc {
             let _ = rpc.await;

@@ -4,7 +4,7 @@ use clap::Args;
 use ocipfs_node::Reachability;
 
 use super::{Exit, Global, ask, output, output::printable, store::print_room, unexpected};
-use crate::control::{FollowedName, Publication, Reply, Request, Status as NodeStatus};
+use crate::control::{FollowedName, Publication, Reply, Request, Status as NodeStatus, WithheldImages};
 
 /// Show the state of the node: peers, reachability, announcements, store, published and followed names
 #[derive(Args, Debug)]
@@ -59,6 +59,7 @@ pub async fn run(global: &Global) -> Result<(), Exit> {
         );
         outln!("layers      {} added, {} pulled", status.layers, status.cached_layers);
         outln!("images      {} imported", status.images);
+        status.withheld.iter().for_each(withheld);
         print_room(&status.room);
         outln!(
             "memory      {} at most, beyond that of an idle node",
@@ -67,6 +68,18 @@ pub async fn run(global: &Global) -> Result<(), Exit> {
         published(&status.published);
         status.followed.iter().for_each(followed);
     })
+}
+
+/// Says which pushed images clients get only if they may sign them.
+fn withheld(WithheldImages { images, more, first }: &WithheldImages) {
+    if *images == 0 && !more {
+        return;
+    }
+    let at_least = if *more { "at least " } else { "" };
+    outln!(
+        "withheld    {at_least}{images} pushed images are not signed as the policies say; `ocipfs repo inspect NAME` shows those of a repository"
+    );
+    first.iter().for_each(|one| outln!("            {}: {}", printable(&one.image), printable(&one.why)));
 }
 
 /// Says where the clocks of peers differ: IPNS records expire by them.

@@ -18,6 +18,7 @@ mod status;
 mod store;
 mod swarm;
 mod token;
+mod withheld;
 
 use std::{path::PathBuf, sync::Arc, time::Instant};
 

@@ -10,6 +10,7 @@ mod progress;
 mod repo;
 mod store;
 mod token;
+mod withheld;
 
 use ocipfs_node::Reachability;
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,7 @@ pub use repo::{
 };
 pub use store::{Collected, DamageInfo, Dropped, Pin, Room, StoreReply, StoreRequest, Stored, Verified};
 pub use token::{CreatedToken, TokenReply, TokenRequest};
+pub use withheld::{WithheldImage, WithheldImages};
 
 /// Request of a command.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -266,6 +268,9 @@ pub struct Status {
     pub images: usize,
     /// Layers that were pulled.
     pub cached_layers: usize,
+    /// Pushed images that are served only to users who may sign them; none without `--policy`.
+    #[serde(default)]
+    pub withheld: Option<WithheldImages>,
     /// How the room on the disk is used.
     #[serde(flatten)]
     pub room: Room,

@@ -16,11 +16,15 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     Failure, Instance, Note, Reply,
     attachment::{MAX_WRITE_BYTES, Received, passed::PassedReader, remote, remote::Remote},
+    deeds,
     message::{Ask, Attached, Envelope, Line, Write},
     socket,
     trust::{self, Trusted},
 };
-use crate::images::export::{ExportOrder, ExportOrders};
+use crate::{
+    http::events::{Event, Events},
+    images::export::{ExportOrder, ExportOrders},
+};
 
 /// A request is a line of a few hundred bytes, but for the `manifest.json` of an archive, and the digests of an earlier bundle.
 const MAX_REQUEST_BYTES: u64 = 32 << 20;
@@ -63,14 +67,14 @@ impl Server {
         Ok(Self { listener, path, own_dir })
     }
 
-    /// Answers commands until `stop`; those that are being answered are finished.
-    pub async fn run(self, instance: Instance, stop: CancellationToken) {
+    /// Answers commands until `stop`; those that are being answered are finished. `events` are told what they change.
+    pub async fn run(self, instance: Instance, events: Events, stop: CancellationToken) {
         let tasks = TaskTracker::new();
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
                 accepted = self.listener.accept() => match accepted {
-                    Ok((stream, _)) => drop(tasks.spawn(answer(instance.clone(), stream))),
+                    Ok((stream, _)) => drop(tasks.spawn(answer(instance.clone(), events.clone(), stream))),
                     Err(error) => tracing::warn!(%error, "the control socket failed"),
                 }
             }
@@ -80,7 +84,8 @@ impl Server {
     }
 }
 
-async fn answer(instance: Instance, stream: UnixStream) {
+async fn answer(instance: Instance, events: Events, stream: UnixStream) {
+    let user = stream.peer_cred().ok().map(|peer| format!("uid:{}", peer.uid()));
     let (input, mut output) = stream.into_split();
     let mut text = String::new();
     let mut input = BufReader::new(PassedReader::new(input));
@@ -98,11 +103,18 @@ async fn answer(instance: Instance, stream: UnixStream) {
             let receive = remote::receive(input, frames, gone.clone());
             let receiving = is_attached.then(|| tokio::spawn(receive));
             let (notes, noted) = mpsc::unbounded_channel();
+            let removal = deeds::removal(&request, instance.registry());
             let work = instance.handle_with(request, received, notes);
             let outgoing = Outgoing { noted, asks, orders, gone, exports };
             let outcome = outgoing.send_until_done(work, &mut output).await;
             if let Some(receiving) = receiving {
                 receiving.abort();
+            }
+            if let Ok(reply) = &outcome {
+                for event in deeds::events(removal, reply, instance.registry()) {
+                    let client = Some(deeds::CLIENT.into());
+                    events.tell(&Event { user: user.clone(), client, ..event }).await;
+                }
             }
             outcome
         }

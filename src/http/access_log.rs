@@ -30,7 +30,7 @@ pub struct RequestLine {
 }
 
 /// Log lines have only the beginning of what a client calls itself.
-fn shortened(text: &str) -> String {
+pub fn shortened(text: &str) -> String {
     text.chars().take(MAX_NAME_CHARACTERS).collect()
 }
 

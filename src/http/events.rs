@@ -1,92 +1,37 @@
-//! What clients did: a line of the audit log for each, and webhooks.
+//! What clients and commands did: a line of the audit log for each, and webhooks.
+//!
+//! ```text
+//! registry, rpc    a request and its answer ─┐
+//! control          a command and its reply  ─┴─► event ─► audit     lines of a file
+//!                                                 │   └─► webhook   receivers of pushes and deletions
+//!                                                 └─ repeated       what is told once a minute
+//! ```
 
 pub mod audit;
+mod event;
+mod repeated;
 pub mod webhook;
 
-use std::time::SystemTime;
+use std::{hash::Hash, sync::Arc, time::Instant};
 
-use serde::Serialize;
-
-use super::reloaded::Reload;
+use super::{access_log::RequestLine, reloaded::Reload};
 pub use audit::Audit;
+pub use event::{Action, Event};
+use repeated::Repeated;
 pub use webhook::{WebhookOptions, WebhookUrl, Webhooks};
-
-/// What a client did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Action {
-    /// It pushed a manifest.
-    Push,
-    /// It pushed a signature of a manifest.
-    Sign,
-    /// It deleted a tag, a manifest or a blob.
-    Delete,
-    /// It got a token.
-    Token,
-    /// Its password, token or certificate was refused.
-    LoginFailed,
-}
-
-/// A line of the audit log. What does not apply is left out.
-#[derive(Clone, Debug, Serialize)]
-pub struct Event {
-    /// When it was answered (RFC 3339, UTC).
-    pub time: String,
-    pub action: Action,
-    /// Who it says that it is; who it is, unless its login failed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub user: Option<String>,
-    /// User whom the certificate of the connection names, if it is another one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub certificate: Option<String>,
-    /// Address and port of the connection.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub client: Option<String>,
-    /// Client address that a proxy reports.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub forwarded_for: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub repository: Option<String>,
-    /// The tag or the digest in the request.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reference: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub digest: Option<String>,
-    /// Digest of the manifest that a pushed one refers to, or signs.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub subject: Option<String>,
-}
-
-impl Event {
-    /// An event of this moment.
-    pub fn now(action: Action) -> Self {
-        let time = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
-        Self {
-            time,
-            action,
-            user: None,
-            certificate: None,
-            client: None,
-            forwarded_for: None,
-            repository: None,
-            reference: None,
-            digest: None,
-            subject: None,
-        }
-    }
-}
 
 /// Where events go. Clones share it.
 #[derive(Clone, Default)]
 pub struct Events {
     audit: Option<Audit>,
     webhooks: Option<Webhooks>,
+    repeated: Arc<Repeated>,
 }
 
 impl Events {
     /// Events for these.
     pub fn new(audit: Option<Audit>, webhooks: Option<Webhooks>) -> Self {
-        Self { audit, webhooks }
+        Self { audit, webhooks, repeated: Arc::default() }
     }
 
     /// Whether events go anywhere.
@@ -94,8 +39,30 @@ impl Events {
         self.audit.is_some() || self.webhooks.is_some()
     }
 
-    /// Queues an event for the webhooks, and writes it; waits for none of them, and for a slow disk some seconds at most.
-    pub async fn record(&self, event: &Event) {
+    /// Tells an event in the log of the process, queues it for the webhooks, and writes it; waits for none of them, and for a slow
+    /// disk some seconds at most.
+    pub async fn tell(&self, event: &Event) {
+        event.log();
+        self.record(event).await;
+    }
+
+    /// Tells an event unless one of the same `key` was told within a minute: clients repeat what is refused.
+    pub async fn tell_once(&self, event: &Event, key: impl Hash) {
+        if self.repeated.is_new(key, Instant::now()) {
+            self.tell(event).await;
+        }
+    }
+
+    /// Tells of credentials that are wrong; `shown` is what the request shows. A wrong password costs a hash, which bounds them. A
+    /// wrong token costs nothing, so a client has a line for each in a minute.
+    pub async fn tell_failed_login(&self, line: &RequestLine, shown: &str, event: Event) {
+        match line.user {
+            Some(_) => self.tell(&event).await,
+            None => self.tell_once(&event, (line.client.map(|client| client.ip()), shown)).await,
+        }
+    }
+
+    async fn record(&self, event: &Event) {
         if let Some(webhooks) = &self.webhooks {
             webhooks.queue(event);
         }

@@ -2,8 +2,8 @@
 
 use std::{fmt, sync::Arc};
 
-/// Whether a repository may be pulled from.
-pub type Pulls = dyn Fn(&str) -> bool + Send + Sync;
+/// Whether something may be done with a repository.
+pub type May = dyn Fn(&str) -> bool + Send + Sync;
 
 /// What one visitor is shown.
 #[derive(Clone)]
@@ -17,23 +17,31 @@ pub struct PageVisitor {
     /// Whether the listener is another one than the registry's, from which nothing can be pulled.
     pub is_elsewhere: bool,
     /// From which repositories the visitor may pull.
-    pub pulls: Arc<Pulls>,
+    pub pulls: Arc<May>,
+    /// Of which repositories the visitor sees images that are not signed as the signature policies say.
+    pub signs: Arc<May>,
 }
 
 impl PageVisitor {
     /// A visitor without a login who may pull from the repositories that `pulls` says, and sees nothing else.
     pub fn new(pulls: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
-        Self { user: None, may_log_in: false, sees_node: false, is_elsewhere: false, pulls: Arc::new(pulls) }
+        let (user, pulls, signs) = (None, Arc::new(pulls), Arc::new(|_: &str| false));
+        Self { user, may_log_in: false, sees_node: false, is_elsewhere: false, pulls, signs }
     }
 
     /// A visitor of the admin address, who is shown everything.
     pub fn operator() -> Self {
-        Self { sees_node: true, is_elsewhere: true, ..Self::new(|_| true) }
+        Self { sees_node: true, is_elsewhere: true, signs: Arc::new(|_| true), ..Self::new(|_| true) }
     }
 
     /// Whether the visitor may pull from a repository.
     pub fn may_pull(&self, repository: &str) -> bool {
         (self.pulls)(repository)
+    }
+
+    /// Whether the visitor sees images of a repository that are not signed as the signature policies say.
+    pub fn sees_unsigned(&self, repository: &str) -> bool {
+        (self.signs)(repository)
     }
 }
 

@@ -6,7 +6,10 @@ use futures::{StreamExt, stream};
 use ocipfs_oci::{Descriptor, Digest, Index, Manifest, MediaType, Platform, Reference, manifest};
 use serde::{Deserialize, Serialize};
 
-use crate::names::{BlobSource, Document, Error, NameKind, Resolver};
+use crate::{
+    names::{Asked, BlobSource, Document, Error, NameKind, Resolver},
+    signatures::{Verdict, Withheld},
+};
 
 /// Entries of an index that are read of one image, and of each of a list.
 pub const MAX_PARTS: usize = 64;
@@ -79,6 +82,19 @@ pub struct Images<'a> {
     pub kind: &'a NameKind,
     /// Entries of an index that are read.
     pub most_parts: usize,
+    /// Whether images are read that are not signed as the signature policies say.
+    pub sees_unsigned: bool,
+}
+
+/// Why an image is not shown.
+#[derive(Debug, thiserror::Error)]
+pub enum Unread {
+    /// It could not be read.
+    #[error(transparent)]
+    Names(#[from] Error),
+    /// The registry serves it only to those who may sign it.
+    #[error("not signed: {0}")]
+    Unsigned(Withheld),
 }
 
 impl ImageInfo {
@@ -91,8 +107,9 @@ impl ImageInfo {
 
 impl Images<'_> {
     /// Returns an image. No document is held while another one is read: all of them share one budget of memory.
-    pub async fn read(self, reference: &Reference) -> Result<ImageInfo, Error> {
+    pub async fn read(self, reference: &Reference) -> Result<ImageInfo, Unread> {
         let document = self.kind.manifest(self.resolver, reference).await?;
+        self.check(&document).await?;
         let turn = self.resolver.content().turn_to_parse(document.bytes.len()).await;
         let Document { digest, media_type, bytes } = document;
         let own = bytes.len() as u64;
@@ -114,6 +131,17 @@ impl Images<'_> {
         };
         let bytes = own + parts.iter().map(|part| part.bytes).sum::<u64>();
         Ok(ImageInfo { digest, media_type, artifact_type, bytes, parts, omitted })
+    }
+
+    /// Refuses what the registry would not serve to the visitor. What a signed index names passes with it.
+    async fn check(self, document: &Document) -> Result<(), Unread> {
+        if self.sees_unsigned {
+            return Ok(());
+        }
+        match self.kind.verdict(self.resolver, Asked::Manifest(document)).await? {
+            Verdict::Passed => Ok(()),
+            Verdict::Withheld(why) => Err(Unread::Unsigned(why)),
+        }
     }
 
     async fn entry(self, entry: Descriptor) -> Part {

@@ -7,6 +7,7 @@ use axum::{
 };
 use serde_json::json;
 
+use super::image::Unread;
 use crate::{control::Failure, http::page_visitor::PageVisitor, names};
 
 /// The challenge that has a browser ask for a name and a password (RFC 7617).
@@ -66,6 +67,18 @@ impl From<names::Error> for Refusal {
     fn from(error: names::Error) -> Self {
         let status = if error.is_absence() { StatusCode::NOT_FOUND } else { StatusCode::BAD_GATEWAY };
         Self::new(status, error)
+    }
+}
+
+impl From<Unread> for Refusal {
+    fn from(unread: Unread) -> Self {
+        const HINT: &str = "users with the action `sign` see it, and add the signature with `cosign sign --key` or `notation sign`";
+        match unread {
+            Unread::Names(error) => error.into(),
+            Unread::Unsigned(_) => {
+                Self { hint: Some(HINT.into()), ..Self::new(StatusCode::FORBIDDEN, unread) }
+            }
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use super::{
     Answer, Extension, PageVisitor, Refusal, Shown, State, answer,
     image::{ImageInfo, Images, MAX_LISTED_PARTS, MAX_PARTS},
 };
-use crate::names::{NameKind, Resolver};
+use crate::names::NameKind;
 
 /// Tags of one answer, each with its image.
 const PAGE_SIZE: usize = 25;
@@ -83,7 +83,9 @@ pub async fn list(
     let has_more = tags.len() > PAGE_SIZE;
     tags.truncate(PAGE_SIZE);
     let next = tags.last().filter(|_| has_more).cloned();
-    let tags = stream::iter(tags.into_iter().map(|tag| tag_info(resolver, &kind, tag)));
+    let sees_unsigned = visitor.sees_unsigned(&name);
+    let images = Images { resolver, kind: &kind, most_parts: MAX_LISTED_PARTS, sees_unsigned };
+    let tags = stream::iter(tags.into_iter().map(|tag| tag_info(images, tag)));
     let tags = tags.buffered(CONCURRENT).collect().await;
     let stale = resolver.is_stale(&kind);
     answer(Tags { name, tags, next, stale })
@@ -96,7 +98,9 @@ pub async fn image(
     let kind = parse(&name, &visitor)?;
     let reference: Reference = reference.parse().map_err(Refusal::query)?;
     let resolver = page.instance()?.resolver();
-    let image = Images { resolver, kind: &kind, most_parts: MAX_PARTS }.read(&reference).await?;
+    let sees_unsigned = visitor.sees_unsigned(&name);
+    let image = Images { resolver, kind: &kind, most_parts: MAX_PARTS, sees_unsigned };
+    let image = image.read(&reference).await?;
     let (referrers, more_referrers, missing) = match kind.referrers(resolver, &image.digest, "").await {
         Ok(referrers) => {
             let has_more = referrers.more_after.is_some() || referrers.found.len() > MAX_REFERRERS;
@@ -117,9 +121,10 @@ fn parse(name: &str, visitor: &PageVisitor) -> Result<NameKind, Refusal> {
     NameKind::parse(name).map_err(Refusal::query)
 }
 
-async fn tag_info(resolver: &Resolver, kind: &NameKind, tag: Tag) -> TagInfo {
+async fn tag_info(images: Images<'_>, tag: Tag) -> TagInfo {
+    let Images { resolver, kind, .. } = images;
     let reference = Reference::Tag(tag.clone());
-    let reading = Images { resolver, kind, most_parts: MAX_LISTED_PARTS }.read(&reference);
+    let reading = images.read(&reference);
     let (image, missing) = match tokio::time::timeout(IMAGE_TIMEOUT, reading).await {
         Ok(Ok(image)) => (Some(image.brief()), None),
         Ok(Err(error)) => (None, Some(error.to_string())),

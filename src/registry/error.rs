@@ -11,6 +11,7 @@ use ocipfs_node::{FetchError, RecordError, ResolveError};
 use ocipfs_oci::{TooManyRanges, Unsatisfiable, digest, reference};
 use serde_json::json;
 
+use super::denial::Denial;
 use crate::{
     content::{self, UploadError},
     http::origin::Refused,
@@ -46,11 +47,12 @@ pub struct ApiError {
     code: &'static str,
     message: String,
     headers: Vec<(HeaderName, String)>,
+    denial: Option<Denial>,
 }
 
 impl ApiError {
     fn new(status: StatusCode, code: &'static str, message: impl ToString) -> Self {
-        Self { status, code, message: message.to_string(), headers: Vec::new() }
+        Self { status, code, message: message.to_string(), headers: Vec::new(), denial: None }
     }
 
     pub fn no_endpoint() -> Self {
@@ -197,6 +199,11 @@ impl ApiError {
     /// Adds a header.
     pub fn with(self, name: HeaderName, value: impl ToString) -> Self {
         Self { headers: [self.headers, vec![(name, value.to_string())]].concat(), ..self }
+    }
+
+    /// Says why the access rules refuse it.
+    pub fn with_denial(self, denial: Denial) -> Self {
+        Self { denial: Some(denial), ..self }
     }
 
     pub fn names(error: names::Error, kind: ResourceKind) -> Self {
@@ -378,6 +385,10 @@ impl IntoResponse for ApiError {
                 headers.insert(name, value);
             }
         }
-        (self.status, headers, Json(body)).into_response()
+        let mut response = (self.status, headers, Json(body)).into_response();
+        if let Some(denial) = self.denial {
+            response.extensions_mut().insert(denial);
+        }
+        response
     }
 }

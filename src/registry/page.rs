@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{Registry, error::ApiError};
+use super::{Registry, error::ApiError, query::Query};
 
 /// The routes of the page, which a layer above makes.
 #[derive(Clone)]
@@ -31,7 +31,9 @@ async fn admit(State(registry): State<Registry>, request: Request, next: Next) -
     match access.admit_to_page(&parts).await {
         Ok(visitor) => {
             parts.extensions.insert(access.page_visitor(&visitor, place, &parts));
-            access.view(&visitor, None).scope(next.run(Request::from_parts(parts, body))).await
+            // Of the repository that is asked for, the page says itself what is not signed.
+            let query = Query::parse(parts.uri.query());
+            access.view(&visitor, query.value("name")).scope(next.run(Request::from_parts(parts, body))).await
         }
         // A browser asks for a name and a password, and knows nothing of tokens.
         Err(refusal) => with_basic_challenge(refusal.into_response()),

@@ -1,4 +1,4 @@
-//! One log line, and one event, per push, deletion, token and failed login; with `--access-log` one line per request.
+//! One log line, and one event, per push, deletion, token, failed login and denial; with `--access-log` one line per request.
 
 use axum::{
     extract::{Request, State},
@@ -10,6 +10,7 @@ use axum::{
 use super::{
     Registry,
     auth::{Credentials, TOKEN_PATH},
+    denial::Denial,
     endpoint::{self, Endpoint},
     error::ApiError,
     is_read,
@@ -32,13 +33,32 @@ pub async fn log(State(registry): State<Registry>, request: Request, next: Next)
 async fn answer(registry: Registry, request: Request, next: Next) -> Response {
     let (user, certificate) = claimed(&registry, &request);
     let line = RequestLine::new(&request, user);
+    let shown = Credentials::of_request(&request).login().map(str::to_owned);
     let response = next.run(request).await;
-    if let Some(event) = event(&line, &response) {
-        let event = Event { certificate, ..event };
-        log_event(&line, &event);
-        registry.events.record(&event).await;
+    let with_certificate = |event| Event { certificate, ..event };
+    match told(&line, shown.as_deref(), &response) {
+        Some(Told::Done(event)) => registry.events.tell(&with_certificate(event)).await,
+        Some(Told::FailedLogin(event)) => {
+            let shown = shown.as_deref().unwrap_or_default();
+            registry.events.tell_failed_login(&line, shown, with_certificate(event)).await;
+        }
+        Some(Told::Denied(event)) => {
+            let event = with_certificate(event);
+            registry.events.tell_once(&event, (&event.user, event.wanted, &event.repository)).await;
+        }
+        None => {}
     }
     line.when_sent(response)
+}
+
+/// An event, and how often it is told.
+enum Told {
+    /// What changed the registry, or a token.
+    Done(Event),
+    /// Wrong credentials.
+    FailedLogin(Event),
+    /// What no rule allows.
+    Denied(Event),
 }
 
 /// The user of a request, and that of its connection if it is another one: at the token endpoint the certificate counts for nothing,
@@ -52,20 +72,26 @@ fn claimed(registry: &Registry, request: &Request) -> (Option<String>, Option<St
     (user, certificate)
 }
 
-/// What changed the registry, a token, or a failed login.
-fn event(line: &RequestLine, response: &Response) -> Option<Event> {
-    let RequestLine { client, forwarded_for, user, method, path, .. } = line;
-    let of = |action| Event {
-        user: user.clone(),
-        client: client.map(|address| address.to_string()),
-        forwarded_for: forwarded_for.clone(),
-        ..Event::now(action)
-    };
-    match (method, response.status()) {
-        (_, StatusCode::UNAUTHORIZED) => user.is_some().then(|| of(Action::LoginFailed)),
-        (&Method::GET, StatusCode::OK) => (path == TOKEN_PATH && user.is_some()).then(|| of(Action::Token)),
-        (&Method::PUT, StatusCode::CREATED) => pushed(path, response, of(Action::Push)),
-        (&Method::DELETE, StatusCode::ACCEPTED) => deleted(path, of(Action::Delete)),
+/// What there is to tell of an answer; `shown` is the login that the request shows.
+fn told(line: &RequestLine, shown: Option<&str>, response: &Response) -> Option<Told> {
+    let RequestLine { user, method, path, .. } = line;
+    let of = |action| Event::of_request(line, action);
+    match (response.extensions().get::<Denial>(), method, response.status()) {
+        (Some(Denial::Scope), ..) => None,
+        (Some(Denial::Rules { user, wanted, repository }), ..) => Some(Told::Denied(Event {
+            user: user.clone(),
+            wanted: Some(wanted.as_str()),
+            repository: Some(repository.clone()),
+            ..of(Action::Denied)
+        })),
+        (_, _, StatusCode::UNAUTHORIZED) => {
+            (user.is_some() || shown.is_some()).then(|| Told::FailedLogin(of(Action::LoginFailed)))
+        }
+        (_, &Method::GET, StatusCode::OK) => {
+            (path == TOKEN_PATH && user.is_some()).then(|| Told::Done(of(Action::Token)))
+        }
+        (_, &Method::PUT, StatusCode::CREATED) => pushed(path, response, of(Action::Push)).map(Told::Done),
+        (_, &Method::DELETE, StatusCode::ACCEPTED) => deleted(path, of(Action::Delete)).map(Told::Done),
         _ => None,
     }
 }
@@ -96,23 +122,4 @@ fn deleted(path: &str, event: Event) -> Option<Event> {
     };
     let digest = what.contains(':').then(|| what.to_owned());
     Some(Event { repository: Some(name.into()), reference: Some(what.into()), digest, ..event })
-}
-
-/// Events in the log of the process, which has no line for tokens.
-fn log_event(line: &RequestLine, event: &Event) {
-    let Event { user, forwarded_for, repository, reference, digest, .. } = event;
-    let client = line.client.map(tracing::field::display);
-    let (forwarded_for, user) = (forwarded_for.as_deref(), user.as_deref());
-    let (repository, reference) = (repository.as_deref(), reference.as_deref());
-    match event.action {
-        Action::LoginFailed => tracing::warn!(client, forwarded_for, user, "login failed"),
-        Action::Push | Action::Sign => {
-            let digest = digest.as_deref();
-            tracing::info!(client, forwarded_for, user, repository, reference, digest, "pushed");
-        }
-        Action::Delete => {
-            tracing::info!(client, forwarded_for, user, repository, reference, "deleted");
-        }
-        Action::Token => {}
-    }
 }

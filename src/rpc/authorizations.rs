@@ -85,6 +85,12 @@ impl Authorizations {
     pub fn allow(&self, header: &str, path: &str) -> Option<String> {
         self.0.get().allows(header, path).map(String::from)
     }
+
+    /// Whether this `Authorization` is of a client, whatever it may do.
+    pub fn knows(&self, header: &str) -> bool {
+        // Every client may ask for the version.
+        self.0.get().allows(header, VERSION).is_some()
+    }
 }
 
 impl Table {

@@ -4,6 +4,7 @@
 //! `Referer` or by its `User-Agent`; where the name of the site resolves to loopback by now, `Host` has that name.
 
 use axum::{
+    Extension,
     extract::{Request, State},
     http::{HeaderMap, HeaderName, StatusCode, Uri, header, request::Parts},
     middleware::Next,
@@ -21,16 +22,36 @@ use crate::{
         AccessRules, Users,
         access_log::RequestLine,
         basic,
+        events::{Action, Event},
         htpasswd::LoginError,
         viewer::{self, Sender},
     },
 };
 
-/// Logs a request, with `--access-log`.
-pub async fn log(request: Request, next: Next) -> Response {
-    let sent = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let line = RequestLine::new(&request, sent.and_then(basic::credentials).map(|(user, _)| user));
-    line.when_sent(next.run(request).await)
+/// An extension of the refusal of credentials that are wrong.
+#[derive(Clone, Copy, Debug)]
+struct WrongLogin;
+
+/// Logs a request, with `--access-log`, and tells of a login that failed.
+pub async fn log(State(rpc): State<Rpc>, request: Request, next: Next) -> Response {
+    let sent = sent(request.headers()).map(str::to_owned);
+    let user = sent.as_deref().and_then(basic::credentials).map(|(user, _)| user);
+    let line = RequestLine::new(&request, user);
+    let response = next.run(request).await;
+    if let (Some(sent), Some(_)) = (sent, response.extensions().get::<WrongLogin>()) {
+        let event = Event::of_request(&line, Action::LoginFailed);
+        rpc.options.events.tell_failed_login(&line, &sent, event).await;
+    }
+    line.when_sent(response)
+}
+
+/// The `Authorization` header.
+fn sent(headers: &HeaderMap) -> Option<&str> {
+    headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok())
+}
+
+fn wrong_login(refusal: Response) -> Response {
+    (Extension(WrongLogin), refusal).into_response()
 }
 
 pub async fn check(State(rpc): State<Rpc>, request: Request, next: Next) -> Response {
@@ -81,17 +102,21 @@ fn is_own(url: &str, headers: &HeaderMap) -> bool {
 async fn admit(rpc: &Rpc, request: &Parts) -> Result<User, Response> {
     if let Some(authorizations) = &rpc.options.authorizations {
         authorizations.refresh().await;
-        let sent = request.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        if let Some(name) = authorizations.allow(sent.unwrap_or_default(), request.uri.path()) {
+        let path = request.uri.path();
+        if let Some(name) = authorizations.allow(sent(&request.headers).unwrap_or_default(), path) {
             return Ok(User::named(name));
         }
     }
     match (&rpc.options.users, &rpc.options.authorizations) {
         (Some(users), _) => login(users, &request.headers).await,
-        (None, Some(_)) => Err(plain(
-            StatusCode::FORBIDDEN,
-            "403 - Forbidden: the authorization of the request does not allow this command",
-        )),
+        (None, Some(authorizations)) => {
+            let refusal = plain(
+                StatusCode::FORBIDDEN,
+                "403 - Forbidden: the authorization of the request does not allow this command",
+            );
+            let is_known = sent(&request.headers).is_none_or(|sent| authorizations.knows(sent));
+            Err(if is_known { refusal } else { wrong_login(refusal) })
+        }
         (None, None) => Ok(User::default()),
     }
 }
@@ -99,19 +124,16 @@ async fn admit(rpc: &Rpc, request: &Parts) -> Result<User, Response> {
 /// Requires a user's password.
 async fn login(users: &Users, headers: &HeaderMap) -> Result<User, Response> {
     users.refresh().await;
-    let sent = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let unauthorized = |message: &str| {
         let challenge = [(header::WWW_AUTHENTICATE, "Basic realm=\"ocipfs\", charset=\"UTF-8\"")];
-        (challenge, plain(StatusCode::UNAUTHORIZED, message)).into_response()
+        let refusal = (challenge, plain(StatusCode::UNAUTHORIZED, message)).into_response();
+        if sent(headers).is_some() { wrong_login(refusal) } else { refusal }
     };
     let (user, password) =
-        sent.and_then(basic::credentials).ok_or_else(|| unauthorized("401 - Unauthorized"))?;
+        sent(headers).and_then(basic::credentials).ok_or_else(|| unauthorized("401 - Unauthorized"))?;
     match users.login(&user, &password).await {
         Ok(login) => Ok(User::named(login.user())),
-        Err(LoginError::Wrong) => {
-            tracing::warn!(user, "login to the RPC failed");
-            Err(unauthorized("401 - Unauthorized"))
-        }
+        Err(LoginError::Wrong) => Err(unauthorized("401 - Unauthorized")),
         Err(error @ LoginError::TooLong(_)) => Err(unauthorized(&error.to_string())),
         Err(error @ LoginError::Busy) => Err(plain(StatusCode::SERVICE_UNAVAILABLE, &error.to_string())),
     }

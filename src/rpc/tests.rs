@@ -33,8 +33,9 @@ async fn rpc(dir: &std::path::Path) -> Rpc {
     let key = node.find_key("self").await.unwrap();
     let publisher = Publisher::new(content.clone(), repositories.clone(), key, SharePolicy::All);
     let resolver = Resolver::new(content, repositories, followed);
+    let (events, data_dir) = (Default::default(), dir.into());
     let options =
-        Options { resolver, publisher, rules: None, users: None, authorizations: None, data_dir: dir.into() };
+        Options { resolver, publisher, rules: None, users: None, authorizations: None, events, data_dir };
     Rpc::new(options, "127.0.0.1:5001".parse().unwrap())
 }
 

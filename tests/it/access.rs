@@ -34,7 +34,7 @@ pub fn trials() -> Vec<Trial> {
 }
 
 /// Alice pushes to `team/*`, bob to `bob/*`, carol signs, root does everything; all pull `public/*` and by CIDs.
-const RULES: &str = r#"
+pub const RULES: &str = r#"
 [groups]
 developers = ["alice"]
 

@@ -2,6 +2,7 @@
 
 mod audited;
 mod crowd;
+mod deeds;
 mod logging;
 mod login;
 mod pages;
@@ -17,6 +18,7 @@ pub fn trials() -> Vec<Trial> {
     let stories = [
         audited::trials(),
         crowd::trials(),
+        deeds::trials(),
         logging::trials(),
         login::trials(),
         pages::trials(),

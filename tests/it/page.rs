@@ -2,6 +2,7 @@
 
 mod browser;
 mod looks;
+mod unsigned;
 mod visitors;
 
 use libtest_mimic::Trial;
@@ -15,7 +16,7 @@ use crate::{
 };
 
 pub fn trials() -> Vec<Trial> {
-    [looks::trials(), visitors::trials()].into_iter().flatten().collect()
+    [looks::trials(), unsigned::trials(), visitors::trials()].into_iter().flatten().collect()
 }
 
 /// Two nodes with something in each view: a publisher, and a follower that is connected to it.

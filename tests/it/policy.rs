@@ -3,8 +3,11 @@
 mod around;
 mod clients;
 mod followers;
+mod forged;
+mod generated;
 mod rules;
 mod signing;
+mod told;
 
 use std::fs;
 
@@ -14,15 +17,24 @@ use tempfile::TempDir;
 
 use crate::{
     access::{Ruled, Sender},
+    harness::Serve,
     push::manifest,
 };
 use signing::Key;
+pub use told::write_layout;
 
 pub fn trials() -> Vec<Trial> {
-    [around::trials(), clients::trials(), followers::trials(), rules::trials()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        around::trials(),
+        clients::trials(),
+        followers::trials(),
+        generated::trials(),
+        rules::trials(),
+        told::trials(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// All pull; alice pushes, carol signs, root does everything.
@@ -61,12 +73,18 @@ pub struct Policed {
 }
 
 impl Policed {
-    fn start(arguments: &[&str]) -> Self {
-        let key = Key::make();
-        let text = "[keys.release]\ncosign = \"release.pub\"\n\n[[policy]]\nrepositories = [\"team/*\"]\nkeys = [\"release\"]\n";
-        let dir = tempfile::tempdir().unwrap();
+    pub fn start(arguments: &[&str]) -> Self {
+        Self::about("team/*", arguments)
+    }
+
+    /// The same, with policies about other repositories.
+    pub fn about(pattern: &str, arguments: &[&str]) -> Self {
+        let (key, dir) = (Key::make(), tempfile::tempdir().unwrap());
         fs::write(dir.path().join("release.pub"), key.pem()).unwrap();
-        Self::with(key, dir, text, arguments)
+        let text = format!(
+            "[keys.release]\ncosign = \"release.pub\"\n\n[[policy]]\nrepositories = [{pattern:?}]\nkeys = [\"release\"]\n"
+        );
+        Self::with(key, dir, &text, arguments)
     }
 
     fn with(key: Key, dir: TempDir, text: &str, arguments: &[&str]) -> Self {
@@ -76,12 +94,16 @@ impl Policed {
         Self { ruled: Ruled::with(RULES, &[&own, arguments].concat()), key, dir }
     }
 
-    fn of(&self, user: &str) -> Sender<'_> {
+    pub fn node(&self) -> &Serve {
+        &self.ruled.node
+    }
+
+    pub fn of(&self, user: &str) -> Sender<'_> {
         self.ruled.of(user)
     }
 
     /// Has a user push a signature of an image.
-    async fn sign(&self, user: &str, name: &str, image: &str) {
+    pub async fn sign(&self, user: &str, name: &str, image: &str) {
         sign(&self.of(user), &self.key, name, image).await;
     }
 

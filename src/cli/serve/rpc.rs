@@ -11,7 +11,7 @@ use crate::{
         settings::{Settings, usage},
     },
     control::{Failure, Instance},
-    http::{Users, reloaded::Reload},
+    http::{Users, events::Events, reloaded::Reload},
     rpc::{self, ApiFile, Authorizations},
 };
 
@@ -68,11 +68,12 @@ impl BoundRpc {
         users.chain(self.authorizations.iter().map(Authorizations::file)).collect()
     }
 
-    /// Serves the RPC until `stop`. Its files `api` go with the task.
+    /// Serves the RPC until `stop`, and tells `events` of failed logins. Its files `api` go with the task.
     pub fn serve(
         self,
         instance: &Instance,
         settings: &Settings,
+        events: Events,
         stop: CancellationToken,
     ) -> Result<JoinHandle<()>, Failure> {
         let Self { listener, address, users, authorizations, dirs } = self;
@@ -88,6 +89,7 @@ impl BoundRpc {
             rules: instance.access_rules().cloned(),
             users,
             authorizations,
+            events,
             data_dir: settings.data_dir(),
         };
         tracing::info!(%address, "serving the RPC API of Kubo");

@@ -101,6 +101,7 @@ impl Instance {
         let (images, warnings) = imported.map_err(failure)?;
         meter.finish();
         warnings.into_iter().for_each(|text| drop(notes.send(Note::Warning(text))));
+        self.warn_of_unsigned(&images, &notes).await;
         let registry = registry.unwrap_or_else(|| self.0.registry.clone());
         Ok(images.iter().map(|image| info(&registry, image)).collect())
     }

@@ -36,6 +36,7 @@ impl Instance {
             layers: counts.layers as usize,
             images: counts.images as usize,
             cached_layers: counts.pulled as usize,
+            withheld: self.withheld_tags().await?,
             room: self.room().await?,
             max_memory: self.content().memory().bytes(),
             published,

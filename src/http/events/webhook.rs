@@ -160,7 +160,11 @@ impl Webhooks {
         let kind = match event.action {
             Action::Push | Action::Sign => "io.ocipfs.push",
             Action::Delete => "io.ocipfs.delete",
-            Action::Token | Action::LoginFailed => return,
+            Action::Token
+            | Action::TokenCreate
+            | Action::TokenRevoke
+            | Action::LoginFailed
+            | Action::Denied => return,
         };
         let id = Uuid::new_v4().to_string();
         let Ok(body) = self.body(event, kind, &id) else { return };

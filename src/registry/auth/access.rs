@@ -19,7 +19,7 @@ use crate::{
         AccessRules, IssuedTokens, PolicyFile, PublicUrl, Users, htpasswd::LoginError, origin::RegistryPlace,
         reloaded::Reload,
     },
-    registry::{endpoint::Endpoint, error::ApiError},
+    registry::{denial::Denial, endpoint::Endpoint, error::ApiError},
     signatures::PolicySource,
 };
 
@@ -254,11 +254,16 @@ impl Access {
             Verdict::Unauthorized => Err(self.unauthorized(shown, scope.as_deref())),
             Verdict::Scope => {
                 let message = format!("the token is not for {action} of {name}: request one with this scope");
-                Err(self.unauthorized(shown, scope.as_deref()).with_message(message))
+                let refusal = self.unauthorized(shown, scope.as_deref()).with_message(message);
+                Err(refusal.with_denial(Denial::Scope))
             }
             Verdict::Denied => {
-                let user = visitor.identity.name().unwrap_or("anonymous");
-                Err(ApiError::denied(format!("{user} may not {action} {name}: no rule or token allows it")))
+                let user = visitor.identity.name();
+                let message = format!(
+                    "{} may not {action} {name}: no rule or token allows it",
+                    user.unwrap_or("anonymous")
+                );
+                Err(ApiError::denied(message).with_denial(Denial::rules(user, action, name)))
             }
         }
     }
@@ -327,3 +332,6 @@ impl Access {
 pub fn is_read(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD)
 }
+
+#[cfg(test)]
+mod tests;

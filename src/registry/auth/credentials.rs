@@ -5,6 +5,7 @@ use axum::{
     http::{HeaderMap, header, request::Parts},
 };
 
+use super::tokens::ANONYMOUS;
 use crate::http::tls::Secure;
 
 /// What a request shows. A certificate wins over a password: it is shown by the connection, whatever a program sends.
@@ -32,6 +33,13 @@ impl<'a> Credentials<'a> {
     /// The `Authorization` header.
     pub fn authorization(self) -> Option<&'a str> {
         self.headers.get(header::AUTHORIZATION)?.to_str().ok()
+    }
+
+    /// The same, unless it is the token that stands for no user.
+    pub fn login(self) -> Option<&'a str> {
+        let is_anonymous =
+            |shown: &&str| shown.split_once(' ').map(|(_, token)| token.trim()) == Some(ANONYMOUS);
+        self.authorization().filter(|shown| !is_anonymous(shown))
     }
 
     /// The user whom the client's certificate names.

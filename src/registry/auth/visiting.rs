@@ -1,5 +1,7 @@
 //! Visitors of the page: what they may pull, and who sees the data of the node itself.
 
+use std::sync::Arc;
+
 use axum::http::request::Parts;
 
 use super::{
@@ -31,10 +33,12 @@ impl Access {
     ) -> PageVisitor {
         let is_anonymous = visitor.identity == Identity::Anonymous;
         let (access, puller) = (self.clone(), visitor.clone());
+        let (signing, signer) = (self.clone(), visitor.clone());
         PageVisitor {
             user: visitor.identity.name().map(String::from),
             may_log_in: is_anonymous && self.has_logins_by_header(),
             sees_node: self.sees_node(visitor, place, request),
+            signs: Arc::new(move |name| signing.signs(&signer, name)),
             ..PageVisitor::new(move |name| access.may(&puller, Action::Pull, name))
         }
     }

@@ -7,13 +7,17 @@ use serde_json::json;
 
 use super::{Ruled, Sender, cid_of};
 use crate::{
+    following::push,
     harness::{Serve, noise, trials, until},
+    names::image::Image,
     push::manifest,
 };
 
 pub fn trials() -> Vec<Trial> {
     trials![
         restricted_blobs_are_not_found_under_another_repository_name,
+        restricted_referrers_are_not_found_under_another_repository_name,
+        a_digest_is_searched_among_peers_only_under_names_that_a_user_may_pull,
         restricted_blobs_cannot_be_mounted_without_the_right_to_pull_them,
         restricted_content_is_not_served_below_ipfs_and_layer_names,
         restricted_content_is_not_served_by_the_gateway,
@@ -35,20 +39,92 @@ async fn restricted_blobs_are_not_found_under_another_repository_name() {
         let digest = Digest::sha256_of(&secret);
         let bob = ruled.of("bob");
         for path in [format!("blobs/{digest}"), format!("blobs/{image}"), format!("manifests/{image}")] {
-            for method in ["GET", "HEAD"] {
-                assert_eq!(bob.ask(method, &format!("/v2/bob/app/{path}")).await.status, 404, "{path}");
+            for (name, method) in [("app", "GET"), ("app", "HEAD"), ("none", "GET"), ("none", "HEAD")] {
+                // Of the second name there is no repository, so a digest is searched.
+                let answer = bob.ask(method, &format!("/v2/bob/{name}/{path}")).await;
+                assert_eq!(answer.status, 404, "{method} bob/{name} {path}");
             }
         }
         // A manifest does not bring along what it names.
         let stolen = bob.put("bob/app", "2", &manifest(b"{}", &[&secret])).await;
         stolen.refused(404, "MANIFEST_BLOB_UNKNOWN", &[&digest.to_string()]);
-        let listed = bob.get(&format!("/v2/bob/app/referrers/{image}")).await.json();
-        assert_eq!(listed["manifests"], json!([]));
         // Who has the bytes may push them as well, and has them under the own name then.
         assert_eq!(bob.upload("bob/app", &secret).await.status, 201);
         assert_eq!(bob.get(&format!("/v2/bob/app/blobs/{digest}")).await.body, secret);
         assert_eq!(bob.ask("DELETE", &format!("/v2/bob/app/blobs/{digest}")).await.status, 202);
     }
+}
+
+async fn restricted_referrers_are_not_found_under_another_repository_name() {
+    let ruled = Ruled::start(&[]);
+    let (alice, bob) = (ruled.of("alice"), ruled.of("bob"));
+    let image = alice.push("team/app", "1", b"a secret layer").await;
+    let size = alice.get("/v2/team/app/manifests/1").await.body.len();
+    bob.push("bob/app", "1", b"own layer").await;
+    let refer = async |client: &Sender<'_>, name: &str, note: &[u8]| {
+        let mut sbom = manifest(b"{}", &[note]);
+        sbom["artifactType"] = json!("application/spdx+json");
+        sbom["subject"] = json!({ "mediaType": media_type::OCI_MANIFEST, "digest": image, "size": size });
+        assert_eq!(client.upload(name, note).await.status, 201);
+        let put = client.put(name, "sbom", &sbom).await;
+        assert_eq!(put.status, 201, "{put:?}");
+        put.header("docker-content-digest").to_owned()
+    };
+    let listed = async |client: &Sender<'_>, name: &str| {
+        let answer = client.get(&format!("/v2/{name}/referrers/{image}")).await.json();
+        let digests = answer["manifests"].as_array().expect("a list").iter();
+        digests.map(|one| one["digest"].as_str().expect("a digest").to_owned()).collect::<Vec<_>>()
+    };
+    let secret = refer(&alice, "team/app", b"a secret sbom").await;
+    assert_eq!(listed(&alice, "team/app").await, [secret.clone()]);
+    assert_eq!(bob.get(&format!("/v2/team/app/referrers/{image}")).await.status, 403);
+    assert_eq!(listed(&bob, "bob/app").await, [""; 0]);
+    let none = bob.get(&format!("/v2/bob/none/referrers/{image}")).await;
+    assert!(!String::from_utf8_lossy(&none.body).contains(&secret), "{none:?}");
+    let bill = Digest::sha256_of(b"a secret sbom");
+    for path in [format!("manifests/{secret}"), format!("blobs/{bill}")] {
+        assert_eq!(alice.get(&format!("/v2/team/app/{path}")).await.status, 200, "{path}");
+        for name in ["bob/app", "bob/none"] {
+            assert_eq!(bob.get(&format!("/v2/{name}/{path}")).await.status, 404, "{name} {path}");
+        }
+    }
+    // A referrer of the same image in another repository is the only one there, and adds none to the first.
+    let own = refer(&bob, "bob/app", b"own sbom").await;
+    assert_eq!(listed(&bob, "bob/app").await, [own]);
+    assert_eq!(listed(&alice, "team/app").await, [secret]);
+}
+
+async fn a_digest_is_searched_among_peers_only_under_names_that_a_user_may_pull() {
+    let source = Serve::start(&[]);
+    let image = Image::of("at a peer", 1000);
+    push(&source, "shared/app", "1", &image).await;
+    let ruled = Ruled::start(&["--peer", source.address(), "--digest-timeout", "20s"]);
+    ruled.node.until("a peer is connected", |status| status["peers"] != 0).await;
+    // No repository here has these names.
+    let paths = |name: &str| {
+        let layer = Digest::sha256_of(&image.layer);
+        [format!("/v2/{name}/manifests/{}", image.digest()), format!("/v2/{name}/blobs/{layer}")]
+    };
+    let refused = async || {
+        for (user, name, status) in
+            [("anonymous", "team/none", 401), ("bob", "team/none", 403), ("carol", "bob/none", 403)]
+        {
+            for path in paths(name) {
+                for method in ["GET", "HEAD"] {
+                    let answer = ruled.of(user).ask(method, &path).await;
+                    assert_eq!(answer.status, status, "{user} {method} {path}");
+                }
+            }
+        }
+    };
+    refused().await;
+    assert_eq!(ruled.node.status()["received_blocks"], 0, "nothing is fetched for those who may not pull it");
+    for path in paths("team/none") {
+        assert_eq!(ruled.of("alice").get(&path).await.status, 200, "{path}");
+    }
+    assert_ne!(ruled.node.status()["received_blocks"], 0);
+    // It is here now, and the names decide as before.
+    refused().await;
 }
 
 async fn restricted_blobs_cannot_be_mounted_without_the_right_to_pull_them() {

@@ -37,7 +37,7 @@ pub fn trials() -> Vec<Trial> {
 const SOON: Duration = Duration::from_secs(60);
 
 /// Pushes a manifest and its blobs; its digest.
-async fn push(node: &Serve, login: &str, to: &str, manifest: &[u8], blobs: &[&[u8]]) -> String {
+pub async fn push(node: &Serve, login: &str, to: &str, manifest: &[u8], blobs: &[&[u8]]) -> String {
     let (name, reference) = to.split_once(' ').unwrap();
     for bytes in blobs {
         let url = node.url(&format!("/v2/{name}/blobs/uploads/?digest={}", Digest::sha256_of(bytes)));
@@ -62,7 +62,7 @@ fn signature(image: &Image) -> Vec<u8> {
     .into()
 }
 
-fn lines(path: &Path) -> Vec<Value> {
+pub fn lines(path: &Path) -> Vec<Value> {
     let text = fs::read_to_string(path).unwrap_or_default();
     text.lines().map(|line| serde_json::from_str(line).expect("JSON on each line")).collect()
 }
@@ -107,11 +107,11 @@ async fn pushes_signatures_deletions_tokens_and_failed_logins_are_lines_of_the_a
 
 /// A receiver of webhooks.
 #[derive(Clone, Default)]
-struct Received(Arc<Mutex<Vec<(HeaderMap, Bytes)>>>);
+pub struct Received(Arc<Mutex<Vec<(HeaderMap, Bytes)>>>);
 
 impl Received {
     /// Starts one that answers its first requests with an error.
-    async fn start(&self, errors: usize) -> (String, JoinHandle<()>) {
+    pub async fn start(&self, errors: usize) -> (String, JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/hook", listener.local_addr().unwrap());
         let take = async move |State(Received(all)): State<Received>, headers: HeaderMap, body: Bytes| {
@@ -123,7 +123,7 @@ impl Received {
         (url, tokio::spawn(async { axum::serve(listener, app).await.unwrap() }))
     }
 
-    fn all(&self) -> Vec<(HeaderMap, Bytes)> {
+    pub fn all(&self) -> Vec<(HeaderMap, Bytes)> {
         self.0.lock().unwrap().clone()
     }
 }

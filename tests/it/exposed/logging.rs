@@ -48,7 +48,7 @@ async fn pushes_deletions_and_failed_logins_are_logged_with_client_and_user() {
     until("all is logged", || lines(&node.log(), "login failed").len() == 1).await;
     let log = node.log();
     for what in ["pushed", "deleted"] {
-        let lines = lines(&log, &format!("request_log: {what}"));
+        let lines = lines(&log, &format!(": {what} client="));
         assert_eq!(lines.len(), 1, "{what}: {log}");
         for field in ["client=127.0.0.1:", "user=\"me\"", "repository=\"app\"", "reference=\"1\""] {
             assert!(lines[0].contains(field), "{field}: {}", lines[0]);

@@ -33,7 +33,12 @@ impl Key {
             "image": { "docker-manifest-digest": image }, "type": "cosign container image signature" },
             "optional": null });
         let payload = payload.to_string().into_bytes();
-        let signature = self.0.sign(&SystemRandom::new(), &payload).unwrap();
-        (payload, STANDARD.encode(signature.as_ref()))
+        let signature = self.sign_bytes(&payload);
+        (payload, STANDARD.encode(signature))
+    }
+
+    /// A signature of these bytes.
+    pub fn sign_bytes(&self, bytes: &[u8]) -> Vec<u8> {
+        self.0.sign(&SystemRandom::new(), bytes).unwrap().as_ref().to_vec()
     }
 }
