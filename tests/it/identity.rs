@@ -98,6 +98,11 @@ async fn publishes_to(router: &Router, node: &Serve, tag: &str, image: &Image) {
     until("the DHT has the record", || router.has_value(&value)).await;
 }
 
+/// Whether a status names another node as a writer, with what that one published last.
+fn names_rival<'a>(name: &'a str, other: &'a Serve) -> impl Fn(&Value) -> bool + 'a {
+    move |status| *rivals(status) == json!([{ "name": name, "sequence": sequence(other) }])
+}
+
 async fn a_conflicting_writer_is_found_by_the_dht_alone() {
     let dirs = [(); 2].map(|()| tempfile::tempdir().unwrap());
     let images = [1, 2, 3, 4].map(|n| Image::of(&format!("{n}"), n * 1000));
@@ -114,14 +119,13 @@ async fn a_conflicting_writer_is_found_by_the_dht_alone() {
         dirs.each_ref().map(|dir| Serve::start_in(dir.path(), &["--bootstrap", router.address()]));
     publishes_to(&router, &original, "2", &images[1]).await;
     publishes_to(&router, &clone, "3", &images[2]).await;
-    let is_rival = |status: &Value| rivals(status)[0]["name"] == name.as_str();
     // Neither publishes meanwhile: when a peer joins, the own name is looked up.
     let other = Router::start().await;
     original.ask(&["swarm", "connect", other.address()]);
-    original.until("the original says that another node writes its name", is_rival).await;
+    original.until("the original says that another node writes its name", names_rival(&name, &clone)).await;
     publishes_to(&router, &original, "4", &images[3]).await;
     clone.ask(&["swarm", "connect", other.address()]);
-    clone.until("so does the clone", is_rival).await;
+    clone.until("so does the clone", names_rival(&name, &original)).await;
 }
 
 /// A publisher that went on after its backup was made and then was lost; the follower of its name, the directory of the
