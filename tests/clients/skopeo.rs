@@ -35,6 +35,11 @@ impl Skopeo {
         self.room.run(&["skopeo", "list-tags", "--tls-verify=false", &format!("docker://{repository}")])
     }
 
+    /// Deletes an image, by its tag or its digest.
+    pub fn delete(&self, reference: &str) -> Result<String, String> {
+        self.room.run(&["skopeo", "delete", "--tls-verify=false", &format!("docker://{reference}")])
+    }
+
     /// Logs in to a registry.
     pub fn login(&self, registry: &str, user: &str, password: &str) -> Result<String, String> {
         let flags = ["--tls-verify=false", "--username", user, "--password", password];

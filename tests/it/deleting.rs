@@ -1,16 +1,17 @@
 //! Deletion frees space: in the background, by command, under a limit, and for peers too.
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use libtest_mimic::Trial;
 use ocipfs_oci::{Digest, media_type};
 use serde_json::{Value, json};
 
 use crate::{
-    clients::{CRANE, ORAS, Tool},
+    clients::{CRANE, ORAS, REGCTL, Skopeo, Tool},
     harness::{Serve, blocking, files_below, finish, noise, ocipfs, trial_within, trials, until},
     http::{ask, get},
     push::{Repository, descriptor, manifest},
+    tools::regctl,
 };
 
 pub fn trials() -> Vec<Trial> {
@@ -18,6 +19,7 @@ pub fn trials() -> Vec<Trial> {
         a_deleted_image_is_removed_from_disk_catalog_and_published_root,
         an_untagged_manifest_is_pulled_by_digest_until_garbage_collection,
         an_unreferenced_blob_is_deleted_after_the_upload_grace_period,
+        a_head_request_for_a_blob_renews_its_upload_grace_period,
         repo_gc_dry_run_lists_what_repo_gc_removes,
         store_gc_includes_repo_gc,
         repositories_are_listed_inspected_and_removed_by_command,
@@ -28,6 +30,8 @@ pub fn trials() -> Vec<Trial> {
     ];
     all.extend(trials![needs CRANE.available(); crane_delete_frees_the_space_of_an_image]);
     all.extend(trials![needs ORAS.available(); oras_manifest_delete_frees_the_space_of_an_image]);
+    all.extend(trials![needs REGCTL.available(); regctl_manifest_rm_frees_the_space_of_an_image]);
+    all.extend(trials![needs Skopeo::available(); skopeo_delete_frees_the_space_of_an_image]);
     let name = "it::deleting::daily_pushes_of_one_tag_stay_below_the_max_size_quota";
     let limit = Duration::from_secs(if is_full_size() { 1800 } else { 180 });
     all.push(trial_within(name, limit, daily_pushes_of_one_tag_stay_below_the_max_size_quota));
@@ -90,14 +94,29 @@ async fn oras_manifest_delete_frees_the_space_of_an_image() {
     client_deletes(&ORAS, &["manifest", "delete", "--plain-http", "--force"]).await;
 }
 
+async fn regctl_manifest_rm_frees_the_space_of_an_image() {
+    let remove = |node: &Serve, image: &str| regctl::speaking_to(&[node]).run(&["manifest", "rm", image]);
+    deletion_frees_space(remove).await;
+}
+
+async fn skopeo_delete_frees_the_space_of_an_image() {
+    deletion_frees_space(|_: &Serve, image: &str| Skopeo::new()?.delete(image)).await;
+}
+
 async fn client_deletes(client: &'static Tool, command: &'static [&'static str]) {
-    let node = Serve::start(&[]);
+    deletion_frees_space(move |_: &Serve, image: &str| client.start()?.run(&[command, &[image]].concat()))
+        .await;
+}
+
+/// Holds that the space of an image is free once a client has deleted the image, by its digest.
+async fn deletion_frees_space(delete: impl FnOnce(&Serve, &str) -> Result<String, String> + Send + 'static) {
+    let node = Arc::new(Serve::start(&[]));
     let app = Repository::new(&node, "app");
     app.push_image("kept", &layer(1, LAYER)).await;
     let digest = app.push_image("1", &layer(2, LAYER)).await;
     assert_eq!(files(&node), 2);
-    let reference = format!("{}/app@{digest}", node.registry());
-    blocking(move || client.start().unwrap().run(&[command, &[&reference]].concat()).unwrap()).await;
+    let (at, image) = (node.clone(), format!("{}/app@{digest}", node.registry()));
+    blocking(move || delete(&at, &image).unwrap()).await;
     until("its file is gone", || files(&node) == 1).await;
     assert_eq!(app.get("tags/list").await.json()["tags"], json!(["kept"]));
     app.has(&layer(1, LAYER)).await;
@@ -129,6 +148,22 @@ async fn an_unreferenced_blob_is_deleted_after_the_upload_grace_period() {
     until("the blob is gone", || files(&node) == 1).await;
     assert_eq!(ask("HEAD", &app.url(&format!("blobs/{digest}")), &[]).await.status, 404);
     assert_eq!(app.get(&format!("manifests/{kept}")).await.status, 200);
+}
+
+async fn a_head_request_for_a_blob_renews_its_upload_grace_period() {
+    let node = Serve::start(&["--upload-grace", "5s"]);
+    let app = Repository::new(&node, "app");
+    app.push_image("1", &layer(1, LAYER)).await;
+    let renewed = app.push(&layer(2, LAYER)).await;
+    let forgotten = app.push(&layer(3, LAYER)).await;
+    let head = async |digest: &str| ask("HEAD", &app.url(&format!("blobs/{digest}")), &[]).await.status;
+    // What a client was told to be there stays long enough for its manifest, and the other one does not.
+    while files(&node) == 3 {
+        assert_eq!(head(&renewed).await, 200);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!((files(&node), head(&renewed).await, head(&forgotten).await), (2, 200, 404));
+    app.has(&layer(2, LAYER)).await;
 }
 
 fn removed(node: &Serve, command: &[&str]) -> Value {

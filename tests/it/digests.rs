@@ -1,6 +1,6 @@
 //! A digest alone is enough: manifests and blobs under names that are not local repositories, found among peers.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use libtest_mimic::Trial;
 use ocipfs_oci::{Digest, media_type};
@@ -107,17 +107,19 @@ async fn an_unknown_digest_is_not_found_within_the_digest_timeout() {
     let image = Image::of("here", 10_000);
     push(&source, "app", "1", &image).await;
     let unknown = |n: usize| Digest::sha256_of(format!("unknown {n}").as_bytes()).to_string();
-    let node = Serve::start(&["--peer", source.address()]);
+    // The peer is connected and silent: nothing but the digest timeout ends a search before the story has to end.
+    let others = ["--find-timeout", "1h", "--stall-timeout", "1h"];
+    let node = Serve::start(&[&["--peer", source.address()], &others[..]].concat());
     connected(&node).await;
+    source.signal("STOP");
     let (all, begun) = (20, Instant::now());
     for n in 0..all {
         assert_eq!(manifest(&node, "GET", "some/name", &unknown(n)).await.status, 404);
         // It was just searched for.
         assert_eq!(manifest(&node, "HEAD", "other/name", &unknown(n)).await.status, 404);
     }
-    // Far more than the budget of 50 ms for each, and far less than any other timeout.
-    let mean = begun.elapsed() / all as u32;
-    assert!(mean < Duration::from_millis(500), "{mean:?}");
+    eprintln!("an unknown digest is not found after {:?} on average", begun.elapsed() / all as u32);
+    source.signal("CONT");
     // Searches are off.
     let silent = Serve::start(&["--peer", source.address(), "--digest-timeout", "0s"]);
     connected(&silent).await;

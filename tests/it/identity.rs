@@ -7,13 +7,15 @@ use serde_json::{Value, json};
 
 use crate::{
     following::{known, name_of, published, push},
-    harness::{Serve, trials},
+    harness::{Serve, trials, until},
     names::image::Image,
+    peers::router::Router,
 };
 
 pub fn trials() -> Vec<Trial> {
     trials![
         a_cloned_node_directory_is_reported_as_a_conflicting_writer_by_both_nodes,
+        a_conflicting_writer_is_found_by_the_dht_alone,
         a_restored_backup_fetches_the_newest_ipns_record_and_continues_its_sequence,
         a_restored_backup_started_offline_raises_its_ipns_sequence_once_peers_connect,
     ]
@@ -87,6 +89,43 @@ async fn a_cloned_node_directory_is_reported_as_a_conflicting_writer_by_both_nod
     // The last one wins.
     receives_last_root(&follower, &original).await;
     assert!(sequence(&original) >= sequence(&clone), "{}", original.log());
+}
+
+/// Pushes an image, and waits until a Kademlia server has the record of the new root.
+async fn publishes_to(router: &Router, node: &Serve, tag: &str, image: &Image) {
+    push(node, "app", tag, image).await;
+    let value = format!("/ipfs/{}", published(node).await);
+    until("the DHT has the record", || router.has_value(&value)).await;
+}
+
+/// Whether a status names another node as a writer, with what that one published last.
+fn names_rival<'a>(name: &'a str, other: &'a Serve) -> impl Fn(&Value) -> bool + 'a {
+    move |status| *rivals(status) == json!([{ "name": name, "sequence": sequence(other) }])
+}
+
+async fn a_conflicting_writer_is_found_by_the_dht_alone() {
+    let dirs = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let images = [1, 2, 3, 4].map(|n| Image::of(&format!("{n}"), n * 1000));
+    let original = Serve::start_in(dirs[0].path(), &[]);
+    let name = name_of(&original);
+    push(&original, "app", "1", &images[0]).await;
+    published(&original).await;
+    assert!(original.stop().success());
+    copy(dirs[0].path(), dirs[1].path());
+
+    // Nodes with one identity do not connect to each other, and the only peer of both has neither pubsub nor the fetch protocol.
+    let router = Router::start().await;
+    let [original, clone] =
+        dirs.each_ref().map(|dir| Serve::start_in(dir.path(), &["--bootstrap", router.address()]));
+    publishes_to(&router, &original, "2", &images[1]).await;
+    publishes_to(&router, &clone, "3", &images[2]).await;
+    // Neither publishes meanwhile: when a peer joins, the own name is looked up.
+    let other = Router::start().await;
+    original.ask(&["swarm", "connect", other.address()]);
+    original.until("the original says that another node writes its name", names_rival(&name, &clone)).await;
+    publishes_to(&router, &original, "4", &images[3]).await;
+    clone.ask(&["swarm", "connect", other.address()]);
+    clone.until("so does the clone", names_rival(&name, &original)).await;
 }
 
 /// A publisher that went on after its backup was made and then was lost; the follower of its name, the directory of the

@@ -90,6 +90,19 @@ fn counted(lab: &Lab, host: &str, comment: &str) -> u64 {
     packets.expect("a counter").parse().expect("a number")
 }
 
+/// Waits until each of the hosts has announced itself at least twice more: what an announcement brings about has begun with the
+/// first one.
+fn announce_again(lab: &Lab, hosts: &[&str]) {
+    // An announcement, and a query.
+    const PACKETS: u64 = 2;
+    let sent = || hosts.iter().map(|host| counted(lab, host, "mDNS")).collect::<Vec<_>>();
+    let before = sent();
+    until("they announce themselves again", || {
+        let again = sent().iter().zip(&before).all(|(now, before)| *now >= before + 2 * PACKETS);
+        again.then_some(())
+    });
+}
+
 /// Returns an invitation by a host that is gone afterwards, so that its address leads nowhere.
 fn invitation(lab: &Lab, dir: &Path) -> String {
     let key = new_key(dir, "swarm.key");
@@ -191,8 +204,7 @@ fn two_swarms() {
     until("the two of one swarm are connected", || {
         (peers(&nodes[0]) == 1 && peers(&nodes[1]) == 1).then_some(())
     });
-    // Several announcements later.
-    std::thread::sleep(Duration::from_secs(4));
+    announce_again(&lab, &HOSTS.map(|(host, _)| host));
     assert_eq!(peers(&nodes[2]), 0);
     for node in &nodes {
         let rejected = node.node.status()["rejected_handshakes"].clone();
@@ -218,7 +230,11 @@ fn loopback() {
     let off = ["--swarm-listen", "/ip4/0.0.0.0/tcp/4001", "--swarm-key", key, "--mdns", "false"];
     let nodes = [("b", &only[..]), ("c", &off[..])]
         .map(|(host, arguments)| Host::start_in(&lab, host, &dir.path().join(host), arguments));
-    std::thread::sleep(Duration::from_secs(2));
+    // One that started after them has announced itself several times, and asked for others.
+    let arguments = [&LISTEN[..], &["--swarm-key", key]].concat();
+    let announced = Host::start_in(&lab, "d", &dir.path().join("d"), &arguments);
+    announce_again(&lab, &["d"]);
+    assert_eq!(peers(&announced), 0);
     for (node, host) in nodes.iter().zip(["b", "c"]) {
         assert_eq!((peers(node), counted(&lab, host, "mDNS")), (0, 0));
         let sockets = fs::read_to_string(format!("/proc/{}/net/udp", node.node.pid())).expect("/proc");

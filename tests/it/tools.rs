@@ -7,7 +7,7 @@ mod helm;
 mod login;
 pub mod notation;
 mod oras;
-mod regctl;
+pub mod regctl;
 mod saved;
 
 use libtest_mimic::Trial;

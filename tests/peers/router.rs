@@ -1,6 +1,12 @@
-//! A Kademlia server made of libp2p's own parts: it keeps the records it is sent, and tells what it heard.
+//! A Kademlia server made of libp2p's own parts: it keeps the records it is sent, of each IPNS name the newest, and tells what it
+//! heard of providers.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use futures::StreamExt;
 use libp2p::{
@@ -31,9 +37,13 @@ struct Parts {
     kad: kad::Behaviour<kad::store::MemoryStore>,
 }
 
+/// IPNS records: the newest of each name, by its key.
+type Names = Arc<Mutex<HashMap<kad::RecordKey, rust_ipns::Record>>>;
+
 /// Runs until it is dropped.
 pub struct Router {
     address: String,
+    names: Names,
     heard: mpsc::UnboundedReceiver<Heard>,
     task: JoinHandle<()>,
 }
@@ -63,17 +73,24 @@ impl Router {
             swarm.dial(peer.parse::<Multiaddr>().expect("a multiaddr")).expect("it dials");
         }
         let (tell, heard) = mpsc::unbounded_channel();
+        let names = Names::default();
+        let kept = names.clone();
         let task = tokio::spawn(async move {
             loop {
                 let event = swarm.select_next_some().await;
                 if let SwarmEvent::Behaviour(event) = event
-                    && let Some(heard) = hear(&mut swarm, event)
+                    && let Some(heard) = hear(&mut swarm, event, &kept)
                 {
                     let _ = tell.send(heard);
                 }
             }
         });
-        Self { address, heard, task }
+        Self { address, names, heard, task }
+    }
+
+    /// Returns whether the newest record of an IPNS name has this value.
+    pub fn has_value(&self, value: &str) -> bool {
+        self.names.lock().unwrap().values().any(|record| record.value() == value.as_bytes())
     }
 
     /// Where it listens, with its peer id.
@@ -123,7 +140,7 @@ fn swarm(key: Keypair) -> Swarm<Parts> {
         .build()
 }
 
-fn hear(swarm: &mut Swarm<Parts>, event: PartsEvent) -> Option<Heard> {
+fn hear(swarm: &mut Swarm<Parts>, event: PartsEvent, names: &Names) -> Option<Heard> {
     match event {
         PartsEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
             for address in &info.listen_addrs {
@@ -138,8 +155,28 @@ fn hear(swarm: &mut Swarm<Parts>, event: PartsEvent) -> Option<Heard> {
             let (key, peer) = (record.key.to_vec(), record.provider);
             Some(Heard::Provides { key, peer, addresses: plain(record.addresses) })
         }
+        PartsEvent::Kad(kad::Event::InboundRequest {
+            request: kad::InboundRequest::PutRecord { record: Some(record), .. },
+        }) => {
+            if is_newest(&record, names) {
+                let _ = swarm.behaviour_mut().kad.store_mut().put(record);
+            }
+            None
+        }
         _ => None,
     }
+}
+
+/// Notes an IPNS record. Returns whether it is newer than the one before.
+fn is_newest(record: &kad::Record, names: &Names) -> bool {
+    let Ok(new) = rust_ipns::Record::decode(&record.value) else { return false };
+    let mut names = names.lock().unwrap();
+    let known = names.get(&record.key);
+    let is_newest = known.is_none_or(|known| new.compare(known).is_ok_and(Ordering::is_gt));
+    if is_newest {
+        names.insert(record.key.clone(), new);
+    }
+    is_newest
 }
 
 /// Addresses without the peer id at their end.

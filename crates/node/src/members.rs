@@ -16,7 +16,7 @@ mod signed;
 use std::{
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use libp2p::PeerId;
@@ -264,9 +264,10 @@ impl Members {
     fn next_change(&self) -> Option<Duration> {
         let state = self.state();
         let rollover = state.rollover.as_ref()?;
-        let (now, switch) = (seconds(), rollover.value.switches(state.ends));
-        let next = [switch, state.ends].into_iter().find(|at| *at > now)?;
-        Some(Duration::from_secs(next - now))
+        // To the moment, so that an old key is not accepted for up to a second longer.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let steps = [rollover.value.switches(state.ends), state.ends].map(Duration::from_secs);
+        steps.into_iter().find(|at| *at > now).map(|next| next - now)
     }
 
     fn save(&self) -> std::io::Result<()> {

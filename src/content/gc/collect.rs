@@ -15,6 +15,7 @@ use crate::content::{
     store::{
         Error, Store,
         graph::{GraphFile, file_of},
+        now,
     },
 };
 
@@ -125,6 +126,7 @@ impl GarbageCollector {
         let _turn = locked(&self.turn);
         let _guard = store.gc_guard();
         store.save_uses()?;
+        store.correct_uses(now())?;
         let Marked { marks, counted } =
             self.mark_all_with(store, &mut |visited| progress(CollectStep::Marked(visited)))?;
         let (mut done, total) = (counted.loose, counted.loose + counted.unreferenced);

@@ -13,7 +13,7 @@ use super::*;
 use crate::content::{
     BlobWriter, Document, GcRoot, Profile, locked, release_root, retain_root,
     store::index::{Index, RetainedCounts},
-    store::{Leaf, Store},
+    store::{Leaf, Store, now},
 };
 
 const MIB: usize = 1 << 20;
@@ -92,6 +92,21 @@ impl Room {
 fn block(data: &[u8]) -> Block {
     let cid = Cid::new_v1(0x55, Code::Sha2_256.digest(data));
     Block { cid, data: Bytes::copy_from_slice(data) }
+}
+
+#[test]
+fn a_file_used_before_the_clock_was_set_back_is_collected_like_others() {
+    const DAY: u64 = 24 * 60 * 60 * 1000;
+    let room = room(None, None);
+    let roots = [1, 2].map(|n| room.put(n, 1).unwrap());
+    let id = room.store.file(&roots[0]).unwrap().unwrap().id;
+    room.store.use_file_at(id, now() + DAY);
+    let collect =
+        |before| room.gc.collect_older(&room.store, false, Some(before), &mut |_| {}).unwrap().blobs;
+    assert_eq!(collect(now() - DAY), 0, "both may be in use");
+    // A while later neither was used again.
+    assert_eq!(collect(now() + DAY / 2), 2);
+    assert!(!room.has(&roots[0]) && !room.has(&roots[1]));
 }
 
 #[test]

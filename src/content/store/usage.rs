@@ -9,11 +9,13 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use redb::ReadableTable;
+
 use super::{
     Error, Store,
     extents::Extents,
     lock,
-    tables::{self, BYTES, LOOSE_BYTES, META, PARTIAL, PARTIAL_BYTES, Tables},
+    tables::{self, BYTES, LOOSE_BYTES, META, PARTIAL, PARTIAL_BYTES, Tables, USED},
 };
 
 /// Evicts at least so many bytes, if it can, for a write that adds so many more.
@@ -146,6 +148,40 @@ impl Store {
         lock(&self.0.usage.uses).insert(id, now());
     }
 
+    /// Remembers that a file was read at another time.
+    #[cfg(test)]
+    pub fn use_file_at(&self, id: u64, when: u64) {
+        lock(&self.0.usage.uses).insert(id, when);
+    }
+
+    /// Replaces last-use times after `now`: the clock was set back since. Until it is there again, such a file would be evicted last,
+    /// and not collected at all.
+    pub fn correct_uses(&self, now: u64) -> Result<(), Error> {
+        let later = self.0.database.read(|read| {
+            let mut later = Vec::new();
+            for row in read.open_table(USED)?.iter()? {
+                let (id, when) = row?;
+                if when.value() > now {
+                    later.push(id.value());
+                }
+            }
+            Ok(later)
+        })?;
+        if later.is_empty() {
+            return Ok(());
+        }
+        self.0.database.write(|write| {
+            let mut used = Tables::open(write)?.used;
+            for id in later {
+                // A file that was removed since has no row.
+                if used.get(id)?.is_some() {
+                    used.insert(id, now)?;
+                }
+            }
+            Ok(())
+        })
+    }
+
     /// Saves the last-use times since the last call.
     pub fn save_uses(&self) -> Result<(), Error> {
         let uses = std::mem::take(&mut *lock(&self.0.usage.uses));
@@ -156,7 +192,7 @@ impl Store {
             let mut used = Tables::open(write)?.used;
             // A file that was removed since has no row.
             for (id, when) in uses {
-                if redb::ReadableTable::get(&used, id)?.is_some() {
+                if used.get(id)?.is_some() {
                     used.insert(id, when)?;
                 }
             }

@@ -48,6 +48,12 @@ impl Turns {
         turn
     }
 
+    /// The handshakes of a source that are made, or wait for their turn.
+    #[cfg(test)]
+    pub fn count(&self, source: Source) -> usize {
+        locked(&self.sources).get(&source).map_or(0, |own| Arc::strong_count(own) - 1)
+    }
+
     /// The places of one source.
     fn own(&self, source: Source) -> Arc<Semaphore> {
         let new = || Arc::new(Semaphore::new(MAX_OF_SOURCE));

@@ -5,6 +5,8 @@
 //! ```
 
 mod announce;
+#[cfg(test)]
+mod model;
 mod walk;
 
 use std::{collections::HashMap, time::Duration};

@@ -26,6 +26,7 @@ pub fn trials() -> Vec<Trial> {
         an_ipns_record_with_the_same_value_and_a_higher_sequence_is_current,
         without_prefetch_cached_content_is_served_while_the_new_root_is_unreachable,
         a_tag_of_the_newest_root_that_is_not_prefetched_is_streamed_through,
+        status_counts_the_missing_repositories_and_missing_bytes_of_a_follower,
         old_versions_of_followed_images_are_garbage_collected_at_the_follower,
         unfollow_releases_all_followed_content,
         a_revert_to_an_earlier_root_after_an_incomplete_one_is_served,
@@ -324,6 +325,47 @@ async fn a_tag_of_the_newest_root_that_is_not_prefetched_is_streamed_through() {
     let status = follower.status();
     assert_eq!(tags(&status, "app"), json!(["small"]), "{status}");
     pulls(&follower, "app", "small", &small).await;
+}
+
+async fn status_counts_the_missing_repositories_and_missing_bytes_of_a_follower() {
+    let dir = tempfile::tempdir().unwrap();
+    let publisher = Serve::start_in(dir.path(), &[]);
+    let name = name_of(&publisher);
+    let (small, large) = (Image::of("small", 1000), Image::of("large", 3 << 20));
+    push(&publisher, "app", "1", &small).await;
+    push(&publisher, "team/app", "1", &large).await;
+    // Another node has the manifests of both images, and the layer of one.
+    let between = Serve::start(&arguments(&name, publisher.address(), "manifests"));
+    current(&between, &publisher).await;
+    pulls(&between, "app", "1", &small).await;
+    publisher.kill();
+    let follower = Serve::start(&arguments(&name, between.address(), "all"));
+    let missing = |status: &Value| {
+        let name = &status["followed"][0];
+        [&name["complete_repositories"], &name["missing_repositories"], &name["missing_bytes"]]
+            .map(Value::as_u64)
+    };
+    let bytes = large.config.len() + large.layer.len();
+    follower
+        .until("the config and the layer of one image are missing", |status| {
+            status["followed"][0]["failing"].is_string()
+                && missing(status) == [Some(1), Some(1), Some(bytes as u64)]
+        })
+        .await;
+    let status = follower.status();
+    assert!(status["followed"][0]["served"].is_null() && !is_current(&status), "{status}");
+    assert_eq!((tags(&status, "app"), tags(&status, "team/app")), (json!(["1"]), Value::Null));
+    until("the text says so, too", || {
+        follower.command(&["status"]).stdout.contains("missing of the newest: 1 repositories, at least 3.0")
+    })
+    .await;
+    // It is fetched once a peer has it.
+    let publisher = Serve::start_in(dir.path(), &[]);
+    follower.ask(&["swarm", "connect", publisher.address()]);
+    let is_whole = |status: &Value| is_current(status) && missing(status) == [Some(2), Some(0), Some(0)];
+    follower.until("nothing is missing", is_whole).await;
+    publisher.kill();
+    pulls(&follower, "team/app", "1", &large).await;
 }
 
 async fn old_versions_of_followed_images_are_garbage_collected_at_the_follower() {

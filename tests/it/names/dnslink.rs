@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     dns::Dns,
+    following,
     harness::{Serve, finish, ocipfs, trials},
     http::get,
 };
@@ -26,6 +27,7 @@ pub fn trials() -> Vec<Trial> {
         an_image_is_pulled_by_domain_and_changes_with_its_dnslink_record,
         a_dnslink_record_may_point_to_a_path_an_ipns_name_or_a_domain,
         a_dnslink_record_is_cached_for_its_ttl,
+        a_missing_tag_resolves_a_cached_dnslink_again_before_404,
         a_domain_resolves_to_its_last_known_value_with_a_warning_while_dns_is_unreachable,
         an_unresolvable_domain_is_an_error_with_the_reason,
         a_private_swarm_sends_no_dns_queries,
@@ -103,6 +105,29 @@ async fn a_dnslink_record_is_cached_for_its_ttl() {
     pair.pulls("ipns/short.example/app", "1", &images[0]).await;
     let asked = dns.asked();
     pair.answers("DNS is asked again", "ipns/short.example/app/manifests/1", |_| dns.asked() > asked).await;
+}
+
+async fn a_missing_tag_resolves_a_cached_dnslink_again_before_404() {
+    let (dns, publisher) = (Dns::start().await, Serve::start(&[]));
+    let reader = Serve::start(&["--peer", publisher.address(), "--dns-resolver", &dns.address()]);
+    reader.until("the publisher is connected", |status| status["peers"] == 1).await;
+    let images = [Image::of("old", 1000), Image::of("new", 2000)];
+    let repository = |name: &str| format!("ipns/images.example/{name}");
+    for (name, tag, image) in
+        [("app", "old", &images[0]), ("app", "new", &images[1]), ("other", "1", &images[1])]
+    {
+        following::push(&publisher, name, tag, image).await;
+        let root = following::published(&publisher).await;
+        dns.set("_dnslink.images.example", LONG, &[&format!("dnslink=/ipfs/{root}")]);
+        // What was resolved before may be used for an hour, which is longer than `known` waits.
+        following::known(&reader, &repository(name), tag, image).await;
+    }
+    // What is there is answered without a question.
+    let asked = dns.asked();
+    following::known(&reader, &repository("app"), "old", &images[0]).await;
+    assert_eq!(dns.asked(), asked);
+    let none = reader.url(&format!("/v2/{}/manifests/none", repository("app")));
+    get(&none).await.refused(404, "MANIFEST_UNKNOWN", &["none"]);
 }
 
 async fn a_domain_resolves_to_its_last_known_value_with_a_warning_while_dns_is_unreachable() {

@@ -1,5 +1,6 @@
 //! Model test of names: three machines that follow one name, two of which have its key, each with its own clock. They
-//! publish, receive records, renew, restart and change their clocks in random order.
+//! publish, receive records, renew, restart and change their clocks in random order. That a complete root is always served, too, is
+//! tested where roots are (the program's `names/follow/prefetch/model.rs`).
 
 use std::time::{Duration, SystemTime};
 
