@@ -2,7 +2,7 @@
 //! followed.
 
 mod full;
-mod standby;
+pub mod standby;
 mod tools;
 mod union;
 mod waiting;

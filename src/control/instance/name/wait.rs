@@ -97,7 +97,8 @@ impl<'a> Wait<'a> {
             read_indexes(self.instance.resolver(), &self.name).await;
         }
         let complete = self.complete(sequence).await?;
-        let progress = followed.fetching(&self.name).filter(|progress| Some(progress.sequence) >= self.wanted);
+        let progress =
+            followed.fetching(&self.name).filter(|progress| Some(progress.sequence) >= self.wanted);
         self.tell(sequence, progress.as_ref());
         if complete.is_some() {
             self.end();
