@@ -66,6 +66,5 @@ async fn a_followed_name_that_is_behind_says_for_how_long() {
         browser.shows(&["failing", "Behind for "]).await;
         browser.screenshot(&format!("names-behind-{name}.png")).await;
     }
-    assert!(!browser.text().await.contains("up to date\n"), "{}", browser.text().await);
     browser.end().await;
 }
