@@ -48,7 +48,8 @@ fn write_all(mut document: Value, dir: &Path) {
         };
         let [kind, group, version] = ["kind", "group", "version"].map(|part| kind[part].as_str().unwrap());
         let group = group.split('.').next().unwrap_or_default();
-        let parts = [&kind.to_lowercase(), group, version].into_iter().filter(|part| !part.is_empty());
+        let kind = kind.to_lowercase();
+        let parts = [&kind, group, version].into_iter().filter(|part| !part.is_empty());
         let file = format!("{}.json", parts.collect::<Vec<_>>().join("-"));
         let schema = format!(r##"{{"$ref":"#/components/schemas/{name}","components":{text}}}"##);
         fs::write(dir.join(file), schema).unwrap();
