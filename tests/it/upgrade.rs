@@ -153,7 +153,9 @@ fn run_block(block: &str, dir: &Path) {
     let program = Path::new(env!("CARGO_BIN_EXE_ocipfs")).parent().unwrap().display();
     let mut shell = Command::new("sh");
     let inherited = std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("OCIPFS_"));
-    inherited.for_each(|(key, _)| drop(shell.env_remove(key)));
+    for (key, _) in inherited {
+        shell.env_remove(key);
+    }
     shell.args(["-ec", block]).current_dir(dir).env("OCIPFS_BOOTSTRAP", "none");
     shell.env("PATH", format!("{program}:{}", search_path()));
     let said = finish(&mut shell);
