@@ -99,7 +99,8 @@ impl Files {
         Ok(done)
     }
 
-    /// Fetches a blob of any kind, and counts its bytes: as many as manifests declare, once all is here.
+    /// Fetches a blob of any kind, and counts its bytes: as many as manifests declare, once all is here. What is passed over
+    /// stays due.
     async fn fetch_counted(
         &self,
         content: &Content,
@@ -113,8 +114,9 @@ impl Files {
             count.add(here.saturating_sub(counted));
             counted = counted.max(here);
         };
-        self.fetch(content, digest, &mut progress).await?;
-        progress(size);
+        if self.fetch(content, digest, &mut progress).await? {
+            progress(size);
+        }
         Ok(())
     }
 
@@ -195,13 +197,13 @@ impl Files {
         }
     }
 
-    /// Fetches a blob of any kind.
+    /// Fetches a blob of any kind. Returns false if it is passed over.
     async fn fetch(
         &self,
         content: &Content,
         digest: &Digest,
         progress: &mut (dyn FnMut(u64) + Send),
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let fetched = async {
             let Some(blob) = self.blob(content, digest).await? else { return Ok(()) };
             let root = content.stat(&blob.at).await?.cid;
@@ -219,10 +221,10 @@ impl Files {
             // What does not fit into the cache is passed over: it can still be streamed.
             Err(Error::Content(content::Error::NoRoom { size })) => {
                 tracing::debug!(%digest, size, "not prefetched: it does not fit in the cache");
-                Ok(())
+                Ok(false)
             }
-            Err(error) if is_unfit(&error) => Ok(()),
-            fetched => fetched,
+            Err(error) if is_unfit(&error) => Ok(true),
+            fetched => fetched.map(|()| true),
         }
     }
 

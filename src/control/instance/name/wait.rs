@@ -8,7 +8,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::{
     control::{
-        Failure, Instance, Unit,
+        Failure, Instance, Note, Unit,
         failure::content_failure,
         instance::{Notes, meter::Meter},
     },
@@ -178,6 +178,14 @@ impl<'a> Wait<'a> {
         let meter = self.fetching();
         meter.set_of(done, due);
         meter.finish();
+        let passed_over = self.walk.bytes().left();
+        if passed_over > 0 {
+            let text = format!(
+                "{} do not fit in the store, and are fetched when they are pulled: see --cache-size and --max-size",
+                HumanBytes(passed_over)
+            );
+            let _ = self.notes.send(Note::Warning(text));
+        }
     }
 
     fn stalled(&self, limit: Duration, sequence: Option<u64>, progress: Option<&FetchProgress>) -> Failure {
