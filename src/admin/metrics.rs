@@ -53,42 +53,7 @@ impl Metrics {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
-
     use super::*;
-    use crate::control::Options;
-
-    /// Run it with `cargo test --release -p ocipfs --lib scrape_of -- --ignored --nocapture`. A scrape should take 5 ms at most.
-    #[tokio::test(flavor = "multi_thread")]
-    #[ignore = "prints a time, which says nothing on a busy machine"]
-    async fn scrape_of_a_node_with_a_hundred_thousand_repositories() {
-        let dir = tempfile::tempdir().unwrap();
-        let instance = Instance::open(Options::alone(dir.path().join("node")));
-        let instance = instance.await.unwrap();
-        let repositories = instance.resolver().repositories().clone();
-        for count in [1, 100_000] {
-            repositories.fill(count).unwrap();
-            let metrics = Metrics::new(Health::default());
-            metrics.observe(instance.clone());
-            let begun = Instant::now();
-            metrics.take_sample().await;
-            let sampled = begun.elapsed();
-            let scrapes: Vec<Duration> = (0..100)
-                .map(|_| {
-                    let begun = Instant::now();
-                    metrics.encode().unwrap();
-                    begun.elapsed()
-                })
-                .collect();
-            let slowest = scrapes.iter().max().unwrap();
-            let mean = scrapes.iter().sum::<Duration>() / 100;
-            println!(
-                "{count} repositories: sample {sampled:?}, scrape {mean:?} on average, {slowest:?} at most"
-            );
-            let text = metrics.encode().unwrap();
-            assert!(text.contains(&format!("\nocipfs_repositories {count}\n")), "{text}");
-        }
-    }
 
     #[test]
     fn a_node_that_is_starting_shows_its_version_and_its_process() {

@@ -12,7 +12,7 @@ use crate::{
 pub struct Sample {
     pub announced: u64,
     pub announcing: u64,
-    /// How long the root that has waited longest has been due; none while no peer could take it.
+    /// How long the root that has waited longest has been due; zero without peers.
     pub announce_lag: Duration,
     pub followed: u64,
     /// How long the newest known root of a followed name has not been complete, of the name that is furthest behind.
@@ -28,14 +28,13 @@ impl Sample {
         let (content, resolver) = (instance.content(), instance.resolver());
         let node = content.node();
         let announcing = node.announcing();
-        let is_alone = node.peers().is_empty();
         let repositories = resolver.repositories().clone();
         let counted = content.store().run(move |store| Ok((store.used_bytes()?, repositories.count()?)));
         let (used_bytes, repositories) = counted.await?;
         Ok(Self {
             announced: announcing.announced as u64,
             announcing: announcing.pending as u64,
-            announce_lag: if is_alone { Duration::ZERO } else { announcing.lag },
+            announce_lag: announcing.lag,
             followed: resolver.followed().names().len() as u64,
             followed_lag: resolver.followed().lag(),
             repositories,

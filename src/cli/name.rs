@@ -20,10 +20,14 @@ Examples:
     #[command(after_help = "\
 Examples:
   ocipfs name follow k51...
+  ocipfs name follow k51... --wait               return once its newest root is complete
   docker pull 127.0.0.1:5050/app:1               the publisher's repository `app`")]
     Follow {
         /// Name (k51...), as `ocipfs name ls` prints it first on the publisher
         name: String,
+        /// Wait until everything is here that `serve --prefetch` fetches of its newest known root; fail if nothing moves for `--stall-timeout`
+        #[arg(long)]
+        wait: bool,
     },
     /// Stop following a name, and release its content
     #[command(after_help = "\
@@ -76,11 +80,14 @@ pub async fn run(global: &Global, name: Name) -> Result<(), Exit> {
         }
         Name::Resolve(Resolve { name }) => NameRequest::Resolve { name },
         Name::Ls => NameRequest::Ls,
-        Name::Follow { name } => NameRequest::Follow { name },
+        Name::Follow { name, wait } => NameRequest::Follow { name, wait },
         Name::Unfollow { name } => NameRequest::Unfollow { name },
         Name::Key(key) => return key::run(global, key).await,
     };
+    let waits = matches!(request, NameRequest::Follow { wait: true, .. });
     match ask(global, Request::Name(request)).await? {
+        // A node of an earlier version does not wait.
+        Reply::Followed { served: None, .. } if waits => Err(unexpected()),
         Reply::Published(published) => output::print(global, &published, &published.name, || {
             outln!("{} (sequence {})", printable(&published.value), published.sequence);
         }),
@@ -95,8 +102,8 @@ pub async fn run(global: &Global, name: Name) -> Result<(), Exit> {
                 outln!("{}  {:12}  {}", name.name, name.key, printable(name.value.as_deref().unwrap_or("-")));
             }
         }),
-        Reply::Followed { name, changed } => {
-            let result = serde_json::json!({ "name": name, "changed": changed });
+        Reply::Followed { name, changed, served } => {
+            let result = serde_json::json!({ "name": name, "changed": changed, "served": served });
             output::print(global, &result, &name, || {})
         }
         _ => Err(unexpected()),

@@ -120,6 +120,7 @@ impl Phase {
             Unit::Bytes => HumanBytes(count).to_string(),
             Unit::Blocks => format!("{} blocks", HumanCount(count)),
             Unit::Files => format!("{} files", HumanCount(count)),
+            Unit::Repositories => format!("{} repositories", HumanCount(count)),
         };
         let seconds = now.saturating_duration_since(self.begun).as_secs_f64();
         let rate = if seconds > 0.0 { done.saturating_sub(self.before) as f64 / seconds } else { 0.0 };

@@ -3,10 +3,11 @@ mod operations;
 mod rpc;
 mod security;
 mod signals;
+mod stopping;
 
 use std::{
     io::{Write, stdout},
-    time::Duration,
+    time::Instant,
 };
 
 use clap::Args;
@@ -28,11 +29,10 @@ use operations::Operations;
 use rpc::BoundRpc;
 use security::Security;
 use signals::{Hangups, Signals};
+use stopping::transfer_time;
 
 /// More than all connections of clients and peers need.
 const MAX_OPEN_FILES: u64 = 1 << 16;
-/// What is being sent or answered gets this long to end.
-const DRAIN: Duration = Duration::from_secs(5);
 
 /// Run the node and its registry in the foreground
 #[derive(Args, Debug)]
@@ -95,6 +95,7 @@ pub async fn run(global: &Global, serve: Serve) -> Result<(), Exit> {
         () = signals.next() => {}
     }
     operations.close().await;
+    tracing::info!("stopped");
     outcome
 }
 
@@ -154,11 +155,12 @@ async fn serve_until_stopped(
     operations.ready(instance).await;
     say_ready(global, instance, read_only).await?;
     signals.next().await;
+    let signalled = Instant::now();
     tracing::info!("stopping; a second signal stops at once");
     let has_time = operations.drain(signals).await;
     stop.cancel();
     tokio::select! {
-        drained = tokio::time::timeout(DRAIN, async { tokio::join!(registry, rpc, control, trimming, reloading, beside.wait()) }) => {
+        drained = tokio::time::timeout(transfer_time(signalled.elapsed()), async { tokio::join!(registry, rpc, control, trimming, reloading, beside.wait()) }) => {
             if drained.is_err() {
                 tracing::warn!("some transfers were broken off");
             }

@@ -41,7 +41,7 @@ use crate::{
 };
 
 /// Longer than a probe each second takes to fail.
-const DRAIN_DELAY: Duration = Duration::from_secs(2);
+pub const DRAIN_DELAY: Duration = Duration::from_secs(2);
 
 /// Settings as they were given; what is absent has its default.
 #[derive(Args, Clone, Debug, Default, Deserialize)]

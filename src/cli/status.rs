@@ -48,8 +48,11 @@ pub async fn run(global: &Global) -> Result<(), Exit> {
             outln!("            peer at {address} rejected the handshake: different swarm key?");
         }
         clock(&status);
-        let lag = status.announce_lag_seconds;
-        outln!("roots       {} announced, {} not yet, {lag} s behind", status.announced, status.announcing);
+        let behind = match status.peers {
+            0 => "no peer to tell".to_string(),
+            _ => format!("{} s behind", status.announce_lag_seconds),
+        };
+        outln!("roots       {} announced, {} not yet, {behind}", status.announced, status.announcing);
         outln!(
             "blocks      {} sent ({}), {} received ({})",
             status.sent_blocks,

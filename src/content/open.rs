@@ -132,6 +132,11 @@ impl Content {
 
     /// Fetches the whole of a blob into the cache, to be read later; refused at once where it does not fit.
     pub async fn cache(&self, blob: &Blob) -> Result<(), Error> {
+        self.cache_with(blob, &mut |_| {}).await
+    }
+
+    /// Does the same as [`Self::cache`]; `progress` is told the bytes of the blob that are here.
+    pub async fn cache_with(&self, blob: &Blob, progress: &mut (dyn FnMut(u64) + Send)) -> Result<(), Error> {
         let (gc, size) = (self.0.gc.clone(), blob.size);
         let fits = move |store: &Store| gc.fits(store, size);
         if self.stored_file(&blob.digest).await?.is_none() && !self.store().run(fits).await? {
@@ -139,7 +144,7 @@ impl Content {
         }
         let whole = 0..blob.size;
         let mut reader = self.open_blob(blob, slice::from_ref(&whole), Purpose::Cache).await?;
-        reader.wait_until_stored(&mut |_| {}).await
+        reader.wait_until_stored(progress).await
     }
 
     /// Fetches the whole of a blob that is to be kept, and returns it as stored; none if it was collected since.

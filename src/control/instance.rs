@@ -297,7 +297,7 @@ impl Instance {
             Request::SwarmInvite { follow, seconds } => self.invite(follow.as_deref(), seconds).await,
             Request::Members(request) => Ok(Reply::Members(self.members(request).await?)),
             Request::SwarmConnect { address } => self.connect(&address).await,
-            Request::Name(request) => self.name(request).await,
+            Request::Name(request) => self.name(request, notes).await,
             Request::Repo(request) => Ok(Reply::Repo(self.repo(request).await?)),
             Request::Store(request) => Ok(Reply::Store(self.store(request, notes).await?)),
             Request::Token(request) => Ok(Reply::Token(self.token(request).await?)),

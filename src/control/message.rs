@@ -83,6 +83,7 @@ impl Request {
                 | Self::SwarmInvite { .. }
                 | Self::SwarmConnect { .. }
                 | Self::Members(_)
+                | Self::Name(NameRequest::Follow { wait: true, .. })
                 | Self::Status
         )
     }
@@ -147,6 +148,9 @@ pub enum Reply {
         name: String,
         /// Whether that changed anything.
         changed: bool,
+        /// The root that is complete, if it was waited for.
+        #[serde(default)]
+        served: Option<String>,
     },
     /// To `KeyNew` and `KeyImport`.
     Key {

@@ -140,7 +140,9 @@ impl Acme {
                     tracing::info!(%domain, "got a certificate");
                     delay = FIRST_RETRY;
                     // By a clock that is ahead it has to be renewed already.
-                    tokio::time::sleep(LOOK).await;
+                    if self.wait(domain).is_none() {
+                        tokio::time::sleep(LOOK).await;
+                    }
                 }
                 Err(error) => {
                     tracing::warn!(%domain, retry_seconds = delay.as_secs(), "no certificate: {error}");

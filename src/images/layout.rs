@@ -1,6 +1,7 @@
 //! OCI image layouts in UnixFS: <https://github.com/opencontainers/image-spec/blob/main/image-layout.md>.
 
 mod annotations;
+mod count;
 mod index;
 mod prefetch;
 mod referrers;
@@ -21,6 +22,7 @@ use tokio::sync::OnceCell;
 
 use super::{Document, Error, cache::Cache, parse};
 use crate::content::{self, Blob, CidPath, Content};
+pub use count::FetchCount;
 pub use index::{BEGIN, BETWEEN, END, MAX_BYTES, MAX_ENTRIES, SUBJECT};
 use index::{Entry, Tags, each_from, entries_of_chunk};
 pub use prefetch::Prefetched;

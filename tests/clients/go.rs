@@ -13,8 +13,12 @@ pub static ORAS: Tool = Tool::new("oras", "oras.land/oras/cmd/oras", "v1.3.6");
 pub static COSIGN: Tool = Tool::new("cosign", "github.com/sigstore/cosign/v2/cmd/cosign", "v2.6.5");
 /// helm, whose charts are artifacts of a registry.
 pub static HELM: Tool = Tool::new("helm", "helm.sh/helm/v3/cmd/helm", "v3.18.6");
-/// kubectl-validate, which has the schemas of Kubernetes within.
-pub static KUBECTL_VALIDATE: Tool = Tool::new("kubectl-validate", "sigs.k8s.io/kubectl-validate", "v0.0.4");
+/// kubeconform, which checks manifests with schemas of Kubernetes.
+pub static KUBECONFORM: Tool =
+    Tool::new("kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform", "v0.7.0");
+/// A module with these schemas, as OpenAPI documents.
+const KUBERNETES_SCHEMAS: (&str, &str) =
+    ("sigs.k8s.io/kubectl-validate@v0.0.4", "pkg/openapiclient/builtins");
 /// regctl, of regclient.
 pub static REGCTL: Tool = Tool::new("regctl", "github.com/regclient/regclient/cmd/regctl", "v0.11.7");
 /// notation, which signs images with certificates.
@@ -59,6 +63,12 @@ pub static NERDCTL: Tool = Tool::required(
 /// Kubo, the IPFS daemon and its command line.
 pub static KUBO: Tool =
     Tool::required("ipfs", "github.com/ipfs/kubo", "github.com/ipfs/kubo/cmd/ipfs", "v0.43.0");
+
+/// Downloads the schemas of Kubernetes, and returns the directory that has one for each version.
+pub fn kubernetes_schemas() -> Result<PathBuf, String> {
+    let (module, dir) = KUBERNETES_SCHEMAS;
+    Ok(go::download(module)?.join(dir))
+}
 
 /// A client and where its source is.
 pub struct Tool {

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
 
@@ -32,6 +32,17 @@ pub fn build(program: &Path, is_built: impl Fn() -> bool, dir: &Path, args: &[&s
         done.status,
         String::from_utf8_lossy(&done.stderr)
     ))
+}
+
+/// Downloads a module, named with its version, unless it is here; returns the directory of its source.
+pub fn download(module: &str) -> Result<PathBuf, String> {
+    check_version()?;
+    let here = Path::new(".");
+    let done = go(here, here, &["mod", "download", "-json", module]).map_err(|error| error.to_string())?;
+    let told = String::from_utf8_lossy(&done.stdout);
+    let dir = told.lines().find_map(|line| line.trim().strip_prefix("\"Dir\": \"")?.strip_suffix("\","));
+    dir.map(PathBuf::from)
+        .ok_or_else(|| format!("go mod download {module}: {told}{}", String::from_utf8_lossy(&done.stderr)))
 }
 
 fn check_version() -> Result<(), String> {

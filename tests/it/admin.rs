@@ -1,6 +1,7 @@
 //! What operators and their tools see of a node: probes, metrics, the drain, the service manager.
 
 mod exposition;
+mod followed;
 mod load;
 mod manager;
 
@@ -26,7 +27,7 @@ pub fn trials() -> Vec<Trial> {
         the_grafana_dashboard_queries_only_metrics_that_exist,
         the_admin_address_is_off_by_default_and_an_address_in_use_is_an_error,
     ];
-    own.into_iter().chain(load::trials()).chain(manager::trials()).collect()
+    own.into_iter().chain(followed::trials()).chain(load::trials()).chain(manager::trials()).collect()
 }
 
 /// A node with probes and metrics on a free port.

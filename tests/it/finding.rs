@@ -9,7 +9,10 @@ use serde_json::Value;
 
 use crate::{
     harness::{Layer, Serve, noise, trials},
-    peers::router::{Heard, Router},
+    peers::{
+        gossip::Gossip,
+        router::{Heard, Router},
+    },
     rpc::Rpc,
 };
 
@@ -23,6 +26,7 @@ pub fn trials() -> Vec<Trial> {
         provider_records_are_announced_again_after_a_restart,
         provider_records_are_sent_to_new_and_reconnecting_peers,
         an_unreachable_node_is_shown_in_status,
+        the_announce_lag_is_zero_without_peers_and_grows_while_no_peer_takes_a_record,
     ]
 }
 
@@ -164,8 +168,23 @@ async fn an_unreachable_node_is_shown_in_status() {
     assert_eq!((&status["reachable"], &status["announcing"]), (&Value::from(false), &Value::from(3)));
     assert!(node.ask(&["swarm", "id"]).contains(node.peer()));
     assert!(node.command(&["status"]).stdout.contains("not reachable"));
+}
+
+/// Alone, nothing can be announced, and that is not a lag; what a connected peer does not take is one.
+async fn the_announce_lag_is_zero_without_peers_and_grows_while_no_peer_takes_a_record() {
+    let deaf = Gossip::start("nothing").await;
+    let node = Serve::start(&[]);
+    Layer::add(&node, &noise(1000));
+    // Roots have been due for longer than a second.
+    node.until("it runs for a while", |status| status["seconds"].as_u64() > Some(2)).await;
+    let status = node.status();
+    assert_eq!((&status["announcing"], &status["announce_lag_seconds"]), (&3.into(), &0.into()), "{status}");
+    let shown = node.command(&["status"]).stdout;
+    assert!(shown.contains("3 not yet, no peer to tell"), "{shown}");
+    node.ask(&["swarm", "connect", deaf.address()]);
     node.until("it is behind", |status| status["announce_lag_seconds"].as_u64() > Some(0)).await;
-    assert!(node.command(&["status"]).stdout.contains(" s behind"));
+    let shown = node.command(&["status"]).stdout;
+    assert!(shown.contains("3 not yet, ") && shown.contains(" s behind"), "{shown}");
 }
 
 /// Waits until so many keys were announced, and none is left.

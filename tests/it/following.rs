@@ -2,9 +2,10 @@
 //! followed.
 
 mod full;
-mod standby;
+pub mod standby;
 mod tools;
 mod union;
+mod waiting;
 
 use std::time::Duration;
 
@@ -39,6 +40,7 @@ pub fn trials() -> Vec<Trial> {
         full::trials(),
         tools::trials(),
         union::trials(),
+        waiting::trials(),
         trials![needs Skopeo::available(); skopeo_pulls_a_published_image_by_ipns_name],
         trials![needs boxo::available(); the_sharing_policy_decides_whether_boxo_fetches_pushed_content],
     ]

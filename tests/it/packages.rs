@@ -14,6 +14,7 @@ mod chart;
 mod container;
 mod debian;
 mod manifests;
+mod schemas;
 mod yaml;
 
 pub fn trials() -> Vec<Trial> {

@@ -1,7 +1,9 @@
 //! The page for browsers: what it shows in headless Chromium, and to whom.
 
 mod browser;
+mod login;
 mod looks;
+mod moving;
 mod unsigned;
 mod visitors;
 
@@ -16,7 +18,10 @@ use crate::{
 };
 
 pub fn trials() -> Vec<Trial> {
-    [looks::trials(), unsigned::trials(), visitors::trials()].into_iter().flatten().collect()
+    [login::trials(), looks::trials(), moving::trials(), unsigned::trials(), visitors::trials()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// Two nodes with something in each view: a publisher, and a follower that is connected to it.

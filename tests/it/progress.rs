@@ -27,7 +27,7 @@ pub fn trials() -> Vec<Trial> {
 
 /// Holds that the standard output is one document, and the phases on stderr are complete; their names.
 #[track_caller]
-fn phases(said: &Said) -> Vec<String> {
+pub fn phases(said: &Said) -> Vec<String> {
     assert_eq!(said.code, Some(0), "{said:?}");
     serde_json::from_str::<Value>(&said.stdout).unwrap_or_else(|error| panic!("{error}: {said:?}"));
     let mut last: Vec<Value> = Vec::new();
@@ -121,7 +121,7 @@ async fn a_terminal_shows_a_progress_bar() {
 }
 
 /// Runs a command whose stderr is a terminal, and returns what that shows.
-fn on_terminal(mut command: Command) -> String {
+pub fn on_terminal(mut command: Command) -> String {
     let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
     grantpt(&terminal).expect("its rights");
     unlockpt(&terminal).expect("it is unlocked");

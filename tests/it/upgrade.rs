@@ -1,14 +1,15 @@
 //! Node directories of earlier formats are upgraded in place, and newer ones are refused.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Command};
 
 use libtest_mimic::Trial;
 use ocipfs_oci::Digest;
 use serde_json::Value;
 
 use crate::{
+    clients::search_path,
     following::{pulls, push},
-    harness::{Serve, files_below, finish, noise, ocipfs, stored, trials},
+    harness::{Serve, blocking, files_below, finish, noise, ocipfs, stored, trials},
     http::get,
     names::image::Image,
 };
@@ -18,6 +19,7 @@ pub fn trials() -> Vec<Trial> {
         a_node_directory_of_format_2_is_upgraded_in_place,
         a_node_directory_of_format_3_of_an_earlier_program_is_used_as_it_is,
         a_node_directory_of_a_newer_format_is_rejected_and_left_as_it_was,
+        after_a_downgrade_the_backup_and_the_bundle_of_the_documentation_have_everything,
     ]
 }
 
@@ -111,6 +113,7 @@ async fn a_node_directory_of_a_newer_format_is_rejected_and_left_as_it_was() {
     for command in [["store", "stat"], ["store", "gc"], ["repo", "ls"]] {
         finish(ocipfs(dir.path()).args(command)).failed(1, &["format 4"]);
     }
+    is_refused_by_serve(dir.path()).await;
     set_format(dir.path(), 3);
     let again = Serve::start_in(dir.path(), &[]);
     pulls(&again, "app", "1", &image).await;
@@ -123,4 +126,63 @@ fn set_format(dir: &Path, format: u64) {
     let write = database.begin_write().unwrap();
     write.open_table(meta).unwrap().insert("format", format).unwrap();
     write.commit().unwrap();
+}
+
+/// Holds that a node does not start in a directory of format 4.
+async fn is_refused_by_serve(dir: &Path) {
+    let mut serve = ocipfs(dir);
+    serve.args(["serve", "--listen", "127.0.0.1:0", "--swarm-listen", "/ip4/127.0.0.1/tcp/0"]);
+    let said = blocking(move || finish(&mut serve)).await;
+    said.failed(1, &["index.redb has format 4", "supports up to 3"]);
+    assert!(said.stdout.is_empty(), "{said:?}");
+}
+
+/// The blocks of the section on downgrades, which a test runs.
+fn documented() -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("docs/how-to/backup.md")).unwrap();
+    let (_, section) = text.split_once("\n## Downgrade\n").expect("a section");
+    let section = section.split("\n## ").next().expect("its text");
+    let blocks = section.split("```sh no-run: a test runs it").skip(1);
+    let block = |text: &str| text.split_once('\n').expect("lines").1.split("```").next().map(String::from);
+    blocks.filter_map(block).collect()
+}
+
+/// Runs the lines of a block in a directory, as a person would.
+fn run_block(block: &str, dir: &Path) {
+    let program = Path::new(env!("CARGO_BIN_EXE_ocipfs")).parent().unwrap().display();
+    let mut shell = Command::new("sh");
+    let inherited = std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("OCIPFS_"));
+    for (key, _) in inherited {
+        shell.env_remove(key);
+    }
+    shell.args(["-ec", block]).current_dir(dir).env("OCIPFS_BOOTSTRAP", "none");
+    shell.env("PATH", format!("{program}:{}", search_path()));
+    let said = finish(&mut shell);
+    assert_eq!(said.code, Some(0), "{block}: {said:?}");
+}
+
+async fn after_a_downgrade_the_backup_and_the_bundle_of_the_documentation_have_everything() {
+    let [before_stop, restore] = &documented()[..] else { panic!("{:?}", documented()) };
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("node");
+    let [old, new] = ["old", "new"].map(|note| Image::with_layer(note, noise(100_000 + note.len())));
+    let node = Serve::start_in(&data, &[]);
+    push(&node, "team/app", "1", &old).await;
+    assert!(node.stop().success());
+    run_block("cp -a node backup", dir.path());
+    // What the newer version adds.
+    let node = Serve::start_in(&data, &[]);
+    let peer = node.peer().to_string();
+    push(&node, "team/app", "2", &new).await;
+    run_block(before_stop, dir.path());
+    assert!(node.stop().success());
+    set_format(&data, 4);
+    is_refused_by_serve(&data).await;
+    run_block(restore, dir.path());
+    let restored = Serve::start_in(&data, &[]);
+    assert_eq!(restored.peer(), peer);
+    pulls(&restored, "team/app", "1", &old).await;
+    pulls(&restored, "team/app", "2", &new).await;
+    assert_eq!(restored.command(&["store", "verify"]).code, Some(0));
 }

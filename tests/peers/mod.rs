@@ -15,4 +15,5 @@ pub mod light;
 pub mod program;
 pub mod router;
 pub mod stargz_ipfs;
+pub mod throttled;
 pub mod unread;

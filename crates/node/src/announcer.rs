@@ -31,7 +31,7 @@ pub struct Announcing {
     pub announced: usize,
     /// Keys whose record no peer has accepted yet.
     pub pending: usize,
-    /// How long the longest waiting key has been due, new or to be repeated; zero if none is due.
+    /// How long the longest waiting key has been due, new or to be repeated; zero if none is due, or no peer is connected.
     pub lag: Duration,
 }
 

@@ -259,9 +259,14 @@ impl Node {
         }
     }
 
-    /// Returns the progress of announcing.
+    /// Returns the progress of announcing. Without peers nothing can be announced, and that is not a lag.
     pub fn announcing(&self) -> Announcing {
-        self.0.online.as_ref().map(|online| online.announcer.status()).unwrap_or_default()
+        let Some(online) = &self.0.online else { return Announcing::default() };
+        let status = online.announcer.status();
+        match online.peers.list().is_empty() {
+            true => Announcing { lag: Duration::ZERO, ..status },
+            false => status,
+        }
     }
 
     /// Stops the background tasks and closes the swarm.

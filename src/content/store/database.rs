@@ -24,6 +24,9 @@ pub struct Database {
     waiting: Mutex<Vec<QueuedWrites>>,
     /// Held by who commits for those that wait.
     turn: Mutex<()>,
+    /// Reads so far.
+    #[cfg(test)]
+    pub reads: std::sync::atomic::AtomicU64,
 }
 
 type Work = Box<dyn FnMut(&WriteTransaction) -> Result<(), Error> + Send>;
@@ -42,11 +45,19 @@ impl Database {
     }
 
     pub(super) fn of(file: database::Database) -> Self {
-        Self { file, waiting: Mutex::default(), turn: Mutex::default() }
+        Self {
+            file,
+            waiting: Mutex::default(),
+            turn: Mutex::default(),
+            #[cfg(test)]
+            reads: Default::default(),
+        }
     }
 
     /// Reads what is committed now.
     pub fn read<T>(&self, with: impl Fn(&ReadTransaction) -> Result<T, Error>) -> Result<T, Error> {
+        #[cfg(test)]
+        self.reads.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         self.file.read(with)
     }
 

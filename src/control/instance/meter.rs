@@ -38,6 +38,15 @@ impl Meter {
         self.tell(|phase| phase.set(done, Instant::now()));
     }
 
+    /// Tells that so much is done of a total that grows while more is found.
+    pub fn set_of(&self, done: u64, total: u64) {
+        self.tell(|phase| {
+            let known = phase.progress.total.get_or_insert_default();
+            *known = total.max(*known);
+            phase.set(done, Instant::now())
+        });
+    }
+
     /// Tells that so much more is done.
     pub fn add(&self, more: u64) {
         self.tell(|phase| phase.set(phase.progress.done.saturating_add(more), Instant::now()));

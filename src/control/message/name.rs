@@ -26,6 +26,9 @@ pub enum NameRequest {
     Follow {
         /// `k51...`.
         name: String,
+        /// Reply once its newest known root is complete.
+        #[serde(default)]
+        wait: bool,
     },
     /// Unfollow a name.
     Unfollow {

@@ -28,6 +28,8 @@ pub enum Unit {
     Blocks,
     /// Files.
     Files,
+    /// Repositories.
+    Repositories,
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use futures::{StreamExt, stream};
 use ocipfs_oci::Digest;
 
 use super::{
-    Files, MAX_DEPTH,
+    FetchCount, Files, MAX_DEPTH,
     index::{Entry, MAX_ENTRIES, each},
     referrers::is_unfit,
 };
@@ -66,15 +66,15 @@ impl Files {
     }
 
     /// Fetches what a version of a layout has and the one in the directory `before` has not: the index, and the manifests
-    /// among the blobs `added`; where `all_indexes`, also what earlier indexes name of those. With `with_blobs`, fetches all
-    /// of `added`. What cannot be had does not keep it from the rest.
+    /// among the blobs `added`; where `all_indexes`, also what earlier indexes name of those. With `blobs`, fetches all
+    /// of `added`, and counts the bytes that manifests declare. What cannot be had does not keep it from the rest.
     pub async fn prefetch(
         &self,
         content: &Content,
         before: Option<&CidPath>,
         added: &Arc<BTreeSet<Digest>>,
         all_indexes: bool,
-        with_blobs: bool,
+        blobs: Option<&FetchCount>,
     ) -> Result<Prefetched, Error> {
         let (mut done, mut seen) = (Prefetched::default(), HashSet::new());
         let before = before.filter(|_| !all_indexes);
@@ -84,16 +84,40 @@ impl Files {
         if !all_indexes && !added.iter().all(is_explained) {
             self.prefetch_manifests(content, None, added, true, &mut done, &mut seen).await?;
         }
-        if with_blobs {
+        if let Some(count) = blobs {
             let is_due = |digest: &&Digest| !seen.contains(*digest) || done.unfit.contains(*digest);
-            let due: Vec<&Digest> = added.iter().filter(is_due).collect();
-            for digest in due {
-                if let Err(why) = self.fetch(content, digest).await {
-                    done.fail(done.sizes.get(digest).copied().unwrap_or_default(), why);
+            let due = added.iter().filter(is_due);
+            let due: Vec<(&Digest, u64)> =
+                due.map(|digest| (digest, done.sizes.get(digest).copied().unwrap_or_default())).collect();
+            count.expect(due.iter().map(|(_, size)| size).sum());
+            for (digest, size) in due {
+                if let Err(why) = self.fetch_counted(content, digest, size, count).await {
+                    done.fail(size, why);
                 }
             }
         }
         Ok(done)
+    }
+
+    /// Fetches a blob of any kind, and counts its bytes: as many as manifests declare, once all is here. What is passed over
+    /// stays due.
+    async fn fetch_counted(
+        &self,
+        content: &Content,
+        digest: &Digest,
+        size: u64,
+        count: &FetchCount,
+    ) -> Result<(), Error> {
+        let mut counted = 0;
+        let mut progress = |here: u64| {
+            let here = here.min(size);
+            count.add(here.saturating_sub(counted));
+            counted = counted.max(here);
+        };
+        if self.fetch(content, digest, &mut progress).await? {
+            progress(size);
+        }
+        Ok(())
     }
 
     /// Fetches manifests level by level, each once.
@@ -173,8 +197,13 @@ impl Files {
         }
     }
 
-    /// Fetches a blob of any kind.
-    async fn fetch(&self, content: &Content, digest: &Digest) -> Result<(), Error> {
+    /// Fetches a blob of any kind. Returns false if it is passed over.
+    async fn fetch(
+        &self,
+        content: &Content,
+        digest: &Digest,
+        progress: &mut (dyn FnMut(u64) + Send),
+    ) -> Result<bool, Error> {
         let fetched = async {
             let Some(blob) = self.blob(content, digest).await? else { return Ok(()) };
             let root = content.stat(&blob.at).await?.cid;
@@ -183,19 +212,19 @@ impl Files {
                 // The same bytes are here as another DAG, which this layout does not hold.
                 true => {
                     let at = CidPath::from(root).with_search_root(blob.at.search_root());
-                    Ok(content.fetch_at(&at).await?.wait_until_stored(&mut |_| {}).await?)
+                    Ok(content.fetch_at(&at).await?.wait_until_stored(progress).await?)
                 }
-                false => Ok(content.cache(&blob).await?),
+                false => Ok(content.cache_with(&blob, progress).await?),
             }
         };
         match fetched.await {
             // What does not fit into the cache is passed over: it can still be streamed.
             Err(Error::Content(content::Error::NoRoom { size })) => {
                 tracing::debug!(%digest, size, "not prefetched: it does not fit in the cache");
-                Ok(())
+                Ok(false)
             }
-            Err(error) if is_unfit(&error) => Ok(()),
-            fetched => fetched,
+            Err(error) if is_unfit(&error) => Ok(true),
+            fetched => fetched.map(|()| true),
         }
     }
 

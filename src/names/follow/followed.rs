@@ -9,6 +9,7 @@
 mod rows;
 mod search;
 mod summary;
+mod walked;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -31,6 +32,7 @@ pub use super::policy::Depth;
 pub use rows::{FollowedRoot, RepositoryVersion};
 pub use search::{Target, blob, manifest, origin, referrers, tags};
 pub use summary::{FollowedRepository, FollowedSummary};
+pub use walked::WalkCounts;
 
 /// Versions before the complete one that are remembered, for clients in the middle of a pull.
 const MAX_OLDER_VERSIONS: usize = 2;
@@ -87,6 +89,8 @@ pub struct FetchProgress {
     pub missing: MissingContent,
     /// Why not, once something was found to be unreachable.
     pub why: Option<String>,
+    /// How far the last walk of it is.
+    pub counts: WalkCounts,
 }
 
 impl Followed {
@@ -204,6 +208,11 @@ impl Followed {
             true => drop(behind.entry(*name).or_insert_with(Instant::now)),
             false => drop(behind.remove(name)),
         }
+    }
+
+    /// Returns whether the newest known root of a name is still to be fetched.
+    pub fn is_behind(&self, name: &IpnsName) -> bool {
+        self.lock().behind.contains_key(name)
     }
 
     /// Returns how long the newest root of a name has been known and not fetched.

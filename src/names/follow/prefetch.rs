@@ -15,7 +15,10 @@ use ocipfs_node::IpnsName;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Prefetch, followed::FetchProgress};
+use super::{
+    Prefetch,
+    followed::{FetchProgress, WalkCounts},
+};
 use crate::names::Resolver;
 use walk::Walk;
 
@@ -134,11 +137,10 @@ async fn fetch_newest_root(resolver: &Resolver, name: &IpnsName, policy: Prefetc
     };
     let before = followed.fetching(name).filter(|before| before.sequence == record.sequence);
     let (missing, why) = before.map(|before| (before.missing, before.why)).unwrap_or_default();
-    followed.set_fetch_progress(
-        name,
-        FetchProgress { root: *root.root(), sequence: record.sequence, missing, why },
-    );
-    let walk = Walk::new(resolver, name, policy, &root, record.sequence);
+    let (cid, sequence, counts) = (*root.root(), record.sequence, WalkCounts::default());
+    let progress = FetchProgress { root: cid, sequence, missing, why, counts: counts.clone() };
+    followed.set_fetch_progress(name, progress);
+    let walk = Walk::new(resolver, name, policy, &root, sequence).counted(counts.clone());
     let (missing, why) = match walk.fetch_changes().await {
         Ok(missing) => missing,
         Err(error) => (Default::default(), Some(error.to_string())),
@@ -148,9 +150,6 @@ async fn fetch_newest_root(resolver: &Resolver, name: &IpnsName, policy: Prefetc
     }
     let is_whole = why.is_none();
     followed.set_behind(name, !is_whole);
-    followed.set_fetch_progress(
-        name,
-        FetchProgress { root: *root.root(), sequence: record.sequence, missing, why },
-    );
+    followed.set_fetch_progress(name, FetchProgress { root: cid, sequence, missing, why, counts });
     is_whole
 }

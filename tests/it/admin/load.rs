@@ -2,21 +2,22 @@
 
 use std::{
     fs,
+    io::Read,
     path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use futures::future::join_all;
 use libtest_mimic::Trial;
 use reqwest::Client;
 
-use super::Watched;
+use super::{Watched, admin_url};
 use crate::{
-    harness::{Layer, blocking, noise, trials, until, within},
+    harness::{Layer, Serve, blocking, noise, trials, until, within},
     http::begin,
 };
 
@@ -24,12 +25,16 @@ const CLIENTS: usize = 50;
 const LAYER_BYTES: usize = 1 << 20;
 /// How often a load balancer asks whether clients may be sent to the node.
 const PROBE_INTERVAL: Duration = Duration::from_millis(200);
+/// The time by which a node is gone by default.
+const STOP_TIME: Duration = Duration::from_secs(5);
 
 pub fn trials() -> Vec<Trial> {
     trials![
         no_pull_of_50_clients_fails_while_a_node_drains,
         no_pull_of_50_clients_fails_while_the_users_are_reloaded,
         a_transfer_that_stalls_does_not_hold_up_the_drain_and_new_connections_are_refused,
+        a_pull_that_ends_while_readyz_fails_is_whole_and_the_node_is_gone_by_default_within_five_seconds,
+        by_default_a_stalled_pull_is_broken_off_and_the_node_is_gone_within_five_seconds,
     ]
 }
 
@@ -138,4 +143,58 @@ async fn a_transfer_that_stalls_does_not_hold_up_the_drain_and_new_connections_a
     assert!(reqwest::get(&url).await.is_err());
     let ended = within(Duration::from_secs(15), blocking(move || watched.node.ended()));
     assert!(ended.await.success());
+}
+
+/// When the log says a text first.
+fn logged_at(log: &str, text: &str) -> SystemTime {
+    let line = log.lines().find(|line| line.contains(text)).unwrap_or_else(|| panic!("{text}: {log}"));
+    let time = line.split_whitespace().next().expect("a time");
+    humantime::parse_rfc3339(time).unwrap_or_else(|error| panic!("{error}: {line}"))
+}
+
+/// Holds that a node that is told to stop by default ended in time, by the times of its own log. The 5 s are those of an idle
+/// machine: what a busy one adds is allowed three times over.
+fn stopped_in_time(log: &str) {
+    let (begun, ended) = (logged_at(log, "stopping; "), logged_at(log, "stopped"));
+    let took = ended.duration_since(begun).expect("it stops before it has stopped");
+    assert!(took < STOP_TIME + 3 * STOP_TIME, "{took:?}: {log}");
+}
+
+/// A node in a directory that stays after it has ended, and a layer that does not fit into the sockets.
+fn with_a_long_layer(dir: &Path) -> (Watched, Layer) {
+    let node = Serve::start_in(dir, &["--admin-listen", "127.0.0.1:0"]);
+    let admin = admin_url(&node.log()).expect("an address");
+    let layer = Layer::add(&node, &noise(48 << 20));
+    (Watched { node, admin }, layer)
+}
+
+async fn a_pull_that_ends_while_readyz_fails_is_whole_and_the_node_is_gone_by_default_within_five_seconds() {
+    let dir = tempfile::tempdir().unwrap();
+    let (watched, layer) = with_a_long_layer(dir.path());
+    let mut pull = begin(watched.node.registry(), &layer.blob_path());
+    assert_eq!(watched.probe("/readyz").await, 200);
+    watched.node.signal("TERM");
+    until("the node is stopping", || watched.node.log().contains("stopping; ")).await;
+    assert_eq!(watched.probe("/readyz").await, 503, "it fails first, while the pull goes on");
+    let mut rest = Vec::new();
+    pull.read_to_end(&mut rest).expect("the rest");
+    assert!(rest.ends_with(&layer.bytes), "{} bytes came", rest.len());
+    assert!(blocking(move || watched.node.ended()).await.success());
+    let log = fs::read_to_string(dir.path().join("serve.log")).unwrap();
+    assert!(!log.contains("broken off"), "{log}");
+    stopped_in_time(&log);
+}
+
+async fn by_default_a_stalled_pull_is_broken_off_and_the_node_is_gone_within_five_seconds() {
+    let dir = tempfile::tempdir().unwrap();
+    let (watched, layer) = with_a_long_layer(dir.path());
+    let _stalled = begin(watched.node.registry(), &layer.blob_path());
+    watched.node.signal("TERM");
+    until("the node is stopping", || watched.node.log().contains("stopping; ")).await;
+    assert_eq!(watched.probe("/readyz").await, 503);
+    assert!(blocking(move || watched.node.ended()).await.success());
+    let log = fs::read_to_string(dir.path().join("serve.log")).unwrap();
+    let broken_off = logged_at(&log, "broken off");
+    assert!(logged_at(&log, "stopping; ") < broken_off && broken_off <= logged_at(&log, "stopped"), "{log}");
+    stopped_in_time(&log);
 }

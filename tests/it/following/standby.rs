@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Nothing has this CID.
-const NOWHERE: &str = "bafybeihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku";
+pub const NOWHERE: &str = "bafybeihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku";
 
 pub fn trials() -> Vec<Trial> {
     let mut all = trials![
@@ -153,13 +153,13 @@ async fn a_follower_with_prefetch_all_serves_images_without_its_publisher() {
 }
 
 /// Publishes under a key of its own: first a tree of repositories, then a root that does not exist.
-struct Pointed {
-    publisher: Serve,
-    name: String,
+pub struct Pointed {
+    pub publisher: Serve,
+    pub name: String,
 }
 
 impl Pointed {
-    async fn start(image: &Image) -> Self {
+    pub async fn start(image: &Image) -> Self {
         let publisher = Serve::start(&[]);
         push(&publisher, "app", "1", image).await;
         let root = published(&publisher).await;
@@ -167,7 +167,7 @@ impl Pointed {
         Self { publisher, name }
     }
 
-    fn point(&self, root: &str) {
+    pub fn point(&self, root: &str) {
         self.publisher.ask(&["name", "publish", "--key", "team", root]);
     }
 }

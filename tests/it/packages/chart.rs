@@ -4,14 +4,15 @@ use std::fs;
 
 use libtest_mimic::Trial;
 
-use super::{file, manifests, script, yaml};
+use super::{file, manifests, schemas::Schemas, script, yaml};
 use crate::{
-    clients::{Client, HELM, KUBECTL_VALIDATE, search_path},
+    clients::{Client, HELM, KUBECONFORM, kubernetes_schemas, search_path},
     harness::{blocking, trials},
 };
 
 pub fn trials() -> Vec<Trial> {
-    let validated = HELM.available().and_then(|()| KUBECTL_VALIDATE.available());
+    let programs = HELM.available().and_then(|()| KUBECONFORM.available());
+    let validated = programs.and_then(|()| kubernetes_schemas().map(drop));
     [
         trials![
             needs HELM.available();
@@ -149,27 +150,29 @@ async fn a_chart_with_values_that_contradict_each_other_is_refused() {
     .await;
 }
 
-/// By the schemas that the program has within. That of ServiceMonitor is not Kubernetes's own, so it is left to `manifests::check`.
 async fn kubernetes_accepts_the_manifests_of_the_chart() {
     blocking(|| {
-        let (helm, validate) = (HELM.start().unwrap(), KUBECTL_VALIDATE.start().unwrap());
+        let (helm, schemas) = (HELM.start().unwrap(), Schemas::of(KUBERNETES));
+        let (conform, location) = (KUBECONFORM.start().unwrap(), schemas.location());
+        // Kinds without a schema are errors as well.
+        let check = |manifests: &str| conform.run(&["-strict", "-schema-location", &location, manifests]);
         for (values, _) in VARIATIONS {
-            let rendered = render(&helm, values).unwrap();
-            let known = rendered.split("\n---\n").filter(|part| !part.contains("kind: ServiceMonitor"));
-            let manifests =
-                validate.write("manifests.yaml", &known.collect::<Vec<_>>().join("\n---\n")).unwrap();
-            validate.run(&["--version", KUBERNETES, &manifests]).unwrap();
+            let manifests = conform.write("manifests.yaml", &render(&helm, values).unwrap()).unwrap();
+            check(&manifests).unwrap_or_else(|error| panic!("{values}: {error}"));
         }
-        let kept = file("bootstrap/kubernetes/ocipfs.yaml").display().to_string();
-        validate.run(&["--version", KUBERNETES, &kept]).unwrap();
+        check(&file("bootstrap/kubernetes/ocipfs.yaml").display().to_string()).unwrap();
         // What is wrong would be seen.
-        let rendered = render(&helm, VARIATIONS[0].0).unwrap();
-        for (right, wrong) in
-            [("hostPort: 5050", "hostport: 5050"), ("periodSeconds: 10\n", "periodSeconds: ten\n")]
-        {
-            assert!(rendered.contains(right));
-            let manifests = validate.write("wrong.yaml", &rendered.replace(right, wrong)).unwrap();
-            validate.run(&["--version", KUBERNETES, &manifests]).expect_err(wrong);
+        for (values, right, wrong) in [
+            (VARIATIONS[0].0, "hostPort: 5050", "hostport: 5050"),
+            (VARIATIONS[0].0, "periodSeconds: 10\n", "periodSeconds: ten\n"),
+            (VARIATIONS[0].0, "kind: DaemonSet", "kind: DaemonSets"),
+            (VARIATIONS[2].0, "interval: 30s", "interval: soon"),
+            (VARIATIONS[2].0, "path: /metrics", "paths: /metrics"),
+        ] {
+            let rendered = render(&helm, values).unwrap();
+            assert!(rendered.contains(right), "{right}: {rendered}");
+            let manifests = conform.write("wrong.yaml", &rendered.replace(right, wrong)).unwrap();
+            check(&manifests).expect_err(wrong);
         }
     })
     .await;

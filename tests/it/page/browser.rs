@@ -166,6 +166,15 @@ impl Browser {
         }
     }
 
+    /// Waits until a script returns true.
+    pub async fn holds(&self, what: &str, script: &str) {
+        let start = Instant::now();
+        while self.run(script).await != true {
+            assert!(start.elapsed() < PATIENCE, "still waiting: {what}:\n{}", self.text().await);
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+        }
+    }
+
     /// Sends keys to whatever has the focus.
     pub async fn keys(&self, keys: &str) {
         let focused = self.client.active_element().await.expect("an element with the focus");

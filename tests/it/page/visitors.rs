@@ -154,7 +154,7 @@ actions = ["admin"]
     assert!(wrong.status == 401 && wrong.header("www-authenticate").starts_with("Basic "), "{wrong:?}");
 }
 
-async fn push_as(node: &Serve, name: &str, authorization: &str) {
+pub async fn push_as(node: &Serve, name: &str, authorization: &str) {
     let headers = |kind| [("authorization", authorization), ("content-type", kind)];
     for blob in [&b"{}"[..], b"layer"] {
         let digest = ocipfs_oci::Digest::sha256_of(blob);

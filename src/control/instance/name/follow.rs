@@ -4,15 +4,33 @@ use ocipfs_node::IpnsName;
 
 use crate::control::{
     Failure, FollowedName, Instance, Reply,
+    instance::Notes,
     message::{FollowedRepository, ServedRoot},
 };
 
 impl Instance {
     pub(super) async fn name_follow(&self, text: &str) -> Result<Reply, Failure> {
-        let (node, name) = (self.content().node(), parse_name(text)?);
+        let name = parse_name(text)?;
+        let changed = self.follow(name).await?;
+        Ok(Reply::Followed { name: name.to_string(), changed, served: None })
+    }
+
+    /// Follows a name, unless it is followed, and replies once its newest known root is complete.
+    pub(super) async fn name_follow_and_wait(&self, text: &str, notes: &Notes) -> Result<Reply, Failure> {
+        let name = parse_name(text)?;
+        let changed = match self.resolver().followed().names().contains(&name) {
+            true => false,
+            false => self.follow(name).await?,
+        };
+        let served = Some(self.wait_until_complete(name, notes).await?.to_string());
+        Ok(Reply::Followed { name: name.to_string(), changed, served })
+    }
+
+    async fn follow(&self, name: IpnsName) -> Result<bool, Failure> {
+        let node = self.content().node();
         let changed = node.follow_persistently(name).await.map_err(Failure::new)?;
         self.resolver().followed().refresh(node).await.map_err(Failure::new)?;
-        Ok(Reply::Followed { name: name.to_string(), changed })
+        Ok(changed)
     }
 
     pub(super) async fn name_unfollow(&self, text: &str) -> Result<Reply, Failure> {
@@ -25,7 +43,7 @@ impl Instance {
         let changed = node.unfollow(name).await.map_err(Failure::new)?;
         followed.refresh(node).await.map_err(Failure::new)?;
         match changed {
-            true => Ok(Reply::Followed { name: name.to_string(), changed }),
+            true => Ok(Reply::Followed { name: name.to_string(), changed, served: None }),
             false => Err(Failure::new(format!("{name} is not followed"))
                 .hint("`ocipfs status` lists the names that are followed")),
         }

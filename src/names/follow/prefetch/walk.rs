@@ -14,11 +14,11 @@ use crate::{
     content::{self, CidPath, Content, Difference, Nodes, differences},
     images::{
         Error,
-        layout::{Files, Prefetched},
+        layout::{FetchCount, Files, Prefetched},
     },
     names::{
         Resolver,
-        followed::{Depth, FollowedRoot, MissingContent, RepositoryVersion},
+        followed::{Depth, FollowedRoot, MissingContent, RepositoryVersion, WalkCounts},
     },
 };
 
@@ -54,6 +54,7 @@ pub struct Walk<'a> {
     nodes: Nodes,
     missing: MissingContent,
     why: Option<String>,
+    counts: WalkCounts,
     /// All repositories of the tree, where it is not compared with another.
     seen: HashSet<String>,
 }
@@ -67,8 +68,14 @@ impl<'a> Walk<'a> {
         sequence: u64,
     ) -> Self {
         let nodes = resolver.content().nodes(root.search_root());
-        let (missing, seen) = Default::default();
-        Self { resolver, name, depth: policy.depth(), root, sequence, nodes, missing, why: None, seen }
+        let (missing, counts, seen) = Default::default();
+        let depth = policy.depth();
+        Self { resolver, name, depth, root, sequence, nodes, missing, why: None, counts, seen }
+    }
+
+    /// Counts what it does.
+    pub fn counted(self, counts: WalkCounts) -> Self {
+        Self { counts, ..self }
     }
 
     fn content(&self) -> &'a Content {
@@ -149,6 +156,7 @@ impl<'a> Walk<'a> {
     ) -> Result<Option<WalkedRepository>, Error> {
         let WalkedDirectory { path, new, .. } = directory;
         let followed = self.resolver.followed();
+        self.counts.directories().add(1);
         let before = followed.version(self.content(), self.name, path).await?;
         let is_layout = match difference.changed.contains_key("oci-layout") {
             true => true,
@@ -173,22 +181,25 @@ impl<'a> Walk<'a> {
     }
 
     async fn fetch_repositories(&mut self, mut all: Vec<WalkedRepository>) -> Result<(), Error> {
-        let depth = self.depth;
+        let (depth, counts) = (self.depth, self.counts.bytes().clone());
         all.retain(|repository| {
             let before = repository.before;
             before.is_none_or(|it| it.directory != repository.directory || it.depth < depth)
         });
         self.missing.repositories = all.len() as u64;
+        self.counts.repositories().expect(self.missing.repositories);
         self.resolver.followed().set_missing(self.name, self.missing);
         while !all.is_empty() {
             let lot: Vec<WalkedRepository> = all.drain(..all.len().min(BATCH_SIZE)).collect();
             let added = self.added_blobs(&lot).await?;
             let (resolver, root) = (self.resolver, self.root.search_root());
+            let blobs = &counts;
             // Those whose directories could not be had are left for the next walk.
             let known =
                 lot.into_iter().zip(added).filter_map(|(repository, added)| Some((repository, added?)));
             let fetched = known.map(|(repository, added)| async move {
-                let fetched = fetch_repository(resolver, root, &repository, &Arc::new(added), depth).await;
+                let added = Arc::new(added);
+                let fetched = fetch_repository(resolver, root, &repository, &added, depth, blobs).await;
                 (repository, fetched)
             });
             let mut fetched = stream::iter(fetched).buffer_unordered(CONCURRENCY);
@@ -227,6 +238,7 @@ impl<'a> Walk<'a> {
             RepositoryVersion { directory: *directory, depth: self.depth, is_sparse, since: content::now() };
         self.resolver.followed().serve_version(self.content(), self.name, name, version).await?;
         self.missing.repositories -= 1;
+        self.counts.repositories().add(1);
         Ok(())
     }
 
@@ -253,6 +265,7 @@ impl<'a> Walk<'a> {
         let mut blobs = Vec::new();
         for repository in lot {
             blobs.push(self.blobs_of(repository).await);
+            self.counts.directories().add(1);
         }
         let pairs: Vec<_> = blobs.iter().flatten().flatten().copied().collect();
         let mut compared = differences(&mut self.nodes, &pairs).await?.into_iter();
@@ -322,6 +335,7 @@ async fn fetch_repository(
     repository: &WalkedRepository,
     added: &Arc<BTreeSet<Digest>>,
     depth: Depth,
+    bytes: &FetchCount,
 ) -> Result<Prefetched, Error> {
     let at = CidPath::from(repository.directory).with_search_root(search_root);
     let content = resolver.content();
@@ -329,13 +343,13 @@ async fn fetch_repository(
     let version = repository.before.filter(|before| before.depth >= depth);
     let before = version.map(|before| CidPath::from(before.directory).with_search_root(search_root));
     let is_sparse = repository.before.is_some_and(|before| before.is_sparse);
-    let with_blobs = depth == Depth::Blobs;
+    let blobs = (depth == Depth::Blobs).then_some(bytes);
     let fetch = async {
         files.check(content).await?;
         match depth {
             Depth::Index => files.prefetch_index(content, before.as_ref()).await,
             Depth::Manifests | Depth::Blobs => {
-                files.prefetch(content, before.as_ref(), added, is_sparse, with_blobs).await
+                files.prefetch(content, before.as_ref(), added, is_sparse, blobs).await
             }
         }
     };
