@@ -8,6 +8,8 @@ use ocipfs_node::SwarmKey;
 use super::{Exit, Global, ask, output, output::printable, secrets, unexpected};
 use crate::control::{Failure, Reply, Request};
 
+pub use members::described as admission_list;
+
 /// Show and connect peers; keys, invitations and members of private swarms
 #[derive(Debug, Subcommand)]
 pub enum Swarm {

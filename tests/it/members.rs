@@ -7,6 +7,7 @@ use std::{
 };
 
 use libtest_mimic::Trial;
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
@@ -28,6 +29,7 @@ pub fn trials() -> Vec<Trial> {
         members_and_the_admission_list_are_known_after_a_restart,
         the_swarm_key_is_replaced_while_both_keys_are_accepted,
         what_the_admin_alone_may_do_is_refused_on_other_nodes,
+        a_node_that_knows_no_admin_tells_of_the_admission_list_that_it_does_not_use,
     ]
 }
 
@@ -279,4 +281,32 @@ async fn what_the_admin_alone_may_do_is_refused_on_other_nodes() {
     let dir = tempfile::tempdir().unwrap();
     finish(ocipfs(dir.path()).args(["serve", "--swarm-admin", &swarm.admin_id]))
         .failed(2, &["--swarm-admin", "--swarm-key"]);
+}
+
+async fn a_node_that_knows_no_admin_tells_of_the_admission_list_that_it_does_not_use() {
+    let swarm = Swarm::new();
+    let peer = swarm.admit("open");
+    let key = swarm.key.to_str().unwrap();
+    let arguments = [&LOOPBACK[..], &["--swarm-key", key]].concat();
+    let open = Serve::start_in(&swarm.dir("open"), &arguments);
+    assert_eq!(open.peer(), peer);
+    assert_eq!(open.json(&["swarm", "members"])["list"], Value::Null);
+    let said = open.command(&["swarm", "members"]);
+    assert!(said.stderr.contains("there is no admission list"), "{said:?}");
+    open.ask(&["swarm", "connect", swarm.admin.address()]);
+    connected(&swarm.admin, &open).await;
+    until("the admin told of it", || open.status()["admission_list"].is_object()).await;
+    let list = open.json(&["swarm", "members"])["list"].clone();
+    assert_eq!(open.status()["admission_list"], list);
+    assert_eq!(list["admin"], swarm.admin_id.as_str(), "{list}");
+    assert_eq!(list["unused_from"], swarm.admin.peer(), "{list}");
+    assert!(list["issued"].as_u64() > Some(0), "{list}");
+    let said = open.command(&["swarm", "members"]);
+    for text in ["this node does not use it", &format!("--swarm-admin {}", swarm.admin_id)] {
+        assert!(said.stderr.contains(text), "{said:?}");
+    }
+    // At the admin it is in force.
+    let own = swarm.admin.json(&["swarm", "members"])["list"].clone();
+    assert_eq!((&own["unused_from"], &own["issued"]), (&Value::Null, &list["issued"]), "{own}");
+    assert_eq!(own["admin"], list["admin"]);
 }
