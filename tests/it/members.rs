@@ -1,5 +1,7 @@
 //! Members of a private swarm are admitted and removed by its admin, and its key is replaced.
 
+mod bridge;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -22,7 +24,7 @@ const LOOPBACK: [&str; 2] = ["--swarm-listen", "/ip4/127.0.0.1/tcp/0"];
 const AT_ONCE: Duration = Duration::from_secs(1);
 
 pub fn trials() -> Vec<Trial> {
-    trials![
+    let mut all = trials![
         a_removed_member_is_disconnected_everywhere_within_a_second_and_gets_nothing,
         a_key_holder_who_is_not_admitted_is_not_connected,
         an_invited_node_is_admitted_by_its_peer_id,
@@ -30,7 +32,9 @@ pub fn trials() -> Vec<Trial> {
         the_swarm_key_is_replaced_while_both_keys_are_accepted,
         what_the_admin_alone_may_do_is_refused_on_other_nodes,
         a_node_that_knows_no_admin_tells_of_the_admission_list_that_it_does_not_use,
-    ]
+    ];
+    all.extend(bridge::trials());
+    all
 }
 
 /// A private swarm with an admin, and directories for its nodes.

@@ -85,6 +85,11 @@ async fn a_new_node_finds_the_network_by_an_exported_list_of_peers() {
     // Without a running node the list is that of its last run.
     other.stop();
     assert!(finish(ocipfs(own.path()).args(["swarm", "export-peers"])).stdout.contains(provider.peer()));
+    // One that was nowhere has none, and says so.
+    let nowhere = tempfile::tempdir().unwrap();
+    let said = finish(ocipfs(nowhere.path()).args(["swarm", "export-peers"]));
+    assert_eq!((said.code, said.stdout.as_str()), (Some(0), ""), "{said:?}");
+    assert!(said.stderr.contains("warning: there is no address to export"), "{said:?}");
 }
 
 async fn a_memory_of_peers_that_mostly_never_answer_still_finds_the_network() {
