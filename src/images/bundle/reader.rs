@@ -14,7 +14,7 @@ use ocipfs_node::{
 };
 use ocipfs_unixfs::DagNode;
 
-use super::{EndOfPart, Error, MAX_MANIFEST_BYTES, Manifest, writer::END_BYTES};
+use super::{END_TYPE, EndOfPart, Error, MAX_MANIFEST_BYTES, Manifest, writer::END_BYTES};
 
 /// Nodes of a manifest below each other.
 const MAX_DEPTH: usize = 8;
@@ -41,8 +41,10 @@ pub fn read_end(file: &File, root: &Cid) -> io::Result<Option<EndOfPart>> {
     let mut tail = vec![0; size.min(END_BYTES) as usize];
     let offset = size - tail.len() as u64;
     file.read_exact_at(&mut tail, offset)?;
-    // It is as long as its number is.
-    Ok((0..tail.len()).find_map(|at| last_block(root, &tail[at..])))
+    let kind = END_TYPE.as_bytes();
+    let Some(inside) = tail.windows(kind.len()).rposition(|window| window == kind) else { return Ok(None) };
+    // Where its section begins depends on the length of its number.
+    Ok((0..inside).rev().find_map(|at| last_block(root, &tail[at..])))
 }
 
 /// Reads bytes as the section of one block, the end of a part.
