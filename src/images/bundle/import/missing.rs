@@ -7,14 +7,14 @@ use ocipfs_oci::Digest;
 use super::ReadBundle;
 use crate::images::bundle::{BundledImage, MissingBlob, WANT_LIST_TYPE, WantList, WantedImage};
 
-/// The images that are not complete, with the blobs that they are known to need.
-pub type Waiting = Vec<(BundledImage, HashSet<Digest>)>;
+/// An image that is not complete, and the blobs of it that are known to be missing.
+pub type Waiting = (BundledImage, HashSet<Digest>);
 
 /// Returns what another bundle has to bring for the images that wait; none if none does. `missing` are the blobs that are listed
 /// and not stored, with their sizes.
 pub fn want_list(
     bundle: &ReadBundle,
-    waiting: &Waiting,
+    waiting: &[Waiting],
     mut missing: Vec<(Digest, u64)>,
 ) -> Option<(WantList, Vec<MissingBlob>)> {
     if waiting.is_empty() {
@@ -48,7 +48,7 @@ pub fn is_in_parts(bundle: &ReadBundle, list: &WantList) -> bool {
 }
 
 /// Says what each blob is.
-fn described(waiting: &Waiting, missing: &[(Digest, u64)]) -> Vec<MissingBlob> {
+fn described(waiting: &[Waiting], missing: &[(Digest, u64)]) -> Vec<MissingBlob> {
     let mut known: HashMap<&Digest, String> = HashMap::new();
     for (image, needed) in waiting {
         let reference = image.reference();
