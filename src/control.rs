@@ -15,12 +15,12 @@ mod trust;
 
 pub use attachment::{Attachment, Destination};
 pub use failure::{bundle_failure, import_failure, layer_file_failure};
-pub use instance::{Instance, Naming, Network, Options};
+pub use instance::{Instance, Naming, Network, Options, make_data_dir};
 pub use invitation::Invitation;
 pub use message::{
     Added, AddedLayer, BundleReply, BundleRequest, Collected, CreatedToken, DamageInfo, Dropped, Earlier,
     ExportedBundle, ExportedImage, Failure, FollowedName, Identity, ImageInfo, ImageReply, ImageRequest,
-    ImportOptions, ImportedBundle, Inspected, InspectedImage, Invited, LayerRequest, MAX_EXPANSION,
+    ImportOptions, ImportedBundle, Inspected, InspectedImage, Invited, LayerRequest, ListInfo, MAX_EXPANSION,
     MemberInfo, MembersReply, MembersRequest, NameRequest, NameTarget, Note, OwnName, PeerInfo, Pin,
     Progress, Publication, Published, RemovedInfo, Reply, RepoCollected, RepoContents, RepoInfo,
     RepoManifest, RepoReply, RepoRequest, RepoTag, Request, RequestedImage, Room, Source, Status, StoreReply,

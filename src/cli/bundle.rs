@@ -15,7 +15,7 @@ use crate::{
     },
     images::{
         bundle::{
-            self, Manifest, WantList,
+            self, Manifest, MissingBlob, WantList,
             import::BundleFile,
             list::{MAX_LIST_BYTES, parse_list, parse_platforms},
         },
@@ -294,7 +294,7 @@ fn print_exported(global: &Global, exported: &ExportedBundle) -> Result<(), Exit
 }
 
 fn print_imported(global: &Global, imported: &ImportedBundle, want: &Path) -> Result<(), Exit> {
-    let ImportedBundle { images, missing, conflicts, problems, withheld, .. } = imported;
+    let ImportedBundle { images, missing, missing_blobs, conflicts, problems, withheld, .. } = imported;
     let written = missing.as_ref().map(|missing| write_want_list(missing, want)).transpose()?;
     output::print_all(global, imported, || {
         if !global.quiet {
@@ -302,10 +302,11 @@ fn print_imported(global: &Global, imported: &ImportedBundle, want: &Path) -> Re
             conflicts.iter().for_each(|conflict| eprintln!("warning: {}", output::printable(conflict)));
             withheld.iter().for_each(|image| eprintln!("warning: {}", output::printable(image)));
             for image in missing.iter().flat_map(|missing| &missing.images) {
-                outln!("incomplete  {}  {} blobs are missing", image.reference(), image.missing);
+                outln!("incomplete  {}  {}", image.reference(), known_missing(image.missing));
             }
-            for digest in missing.iter().flat_map(|missing| &missing.blobs) {
-                outln!("missing     {digest}");
+            for MissingBlob { digest, size, what } in missing_blobs {
+                let size = if *size > 0 { format!(", {}", HumanBytes(*size)) } else { String::new() };
+                outln!("missing     {digest}  {}{size}", output::printable(what));
             }
         }
         images.iter().for_each(|image| outln!("{}", image.reference));
@@ -315,7 +316,8 @@ fn print_imported(global: &Global, imported: &ImportedBundle, want: &Path) -> Re
             let (count, blobs, bytes) =
                 (missing.images.len(), missing.blobs.len(), HumanBytes(missing.bytes));
             let all = count + images.len();
-            let text = format!("{count} of {all} images are incomplete: {blobs} blobs ({bytes}) are missing");
+            let are = if blobs == 1 { "blob" } else { "blobs" };
+            let text = format!("{count} of {all} images incomplete: {blobs} {are} ({bytes}) missing");
             Err(Failure::new(text)
                 .hint(format!("on the other side: `ocipfs bundle export OUT --want {written}`"))
                 .into())
@@ -326,6 +328,14 @@ fn print_imported(global: &Global, imported: &ImportedBundle, want: &Path) -> Re
                 .into())
         }
         _ => Ok(()),
+    }
+}
+
+/// Says how much of an image is known to be missing: what a manifest needs is not known before it is here.
+fn known_missing(blobs: usize) -> String {
+    match blobs {
+        1 => "1 blob is known to be missing".into(),
+        _ => format!("{blobs} blobs are known to be missing"),
     }
 }
 

@@ -7,7 +7,7 @@ use super::{
     Exit, Global, output, secrets,
     settings::{Settings, usage},
 };
-use crate::control::{Failure, Invitation, Network};
+use crate::control::{Failure, Invitation, Network, make_data_dir};
 
 /// Join a private swarm by an invitation: make a node directory with its key and settings
 #[derive(Args, Debug)]
@@ -66,7 +66,7 @@ fn join_in(dir: &Path, invitation: &Invitation) -> Result<(), Exit> {
         let shown = path.display().to_string();
         move |e: std::io::Error| Failure::new(format!("cannot write {shown}: {e}"))
     };
-    fs::create_dir_all(dir).map_err(failed(dir))?;
+    make_data_dir(dir).map_err(failed(dir))?;
     secrets::write_new(&key, format!("{}\n", invitation.key).as_bytes())?;
     if let Err(failure) = write_settings(dir, &config, &settings(&key, invitation), invitation.list) {
         // Without its settings the key would stand in the way of a second attempt.

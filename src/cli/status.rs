@@ -3,7 +3,9 @@ use std::time::Duration;
 use clap::Args;
 use ocipfs_node::Reachability;
 
-use super::{Exit, Global, ask, output, output::printable, store::print_room, unexpected};
+use super::{
+    Exit, Global, ask, output, output::printable, store::print_room, swarm::admission_list, unexpected,
+};
 use crate::control::{FollowedName, Publication, Reply, Request, Status as NodeStatus, WithheldImages};
 
 /// Show the state of the node: peers, reachability, announcements, store, published and followed names
@@ -33,6 +35,9 @@ pub async fn run(global: &Global) -> Result<(), Exit> {
         }
         outln!("reachable   {}", reachability(status.reachability));
         outln!("network     {}, {} peers connected", status.network, status.peers);
+        if let Some(list) = &status.admission_list {
+            outln!("            {}", admission_list(list));
+        }
         if status.bootstrap_peers + status.remembered_peers > 0 {
             outln!(
                 "            {} of {} bootstrap peers unreachable, started with {} remembered peers",

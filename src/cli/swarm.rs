@@ -8,6 +8,8 @@ use ocipfs_node::SwarmKey;
 use super::{Exit, Global, ask, output, output::printable, secrets, unexpected};
 use crate::control::{Failure, Reply, Request};
 
+pub use members::described as admission_list;
+
 /// Show and connect peers; keys, invitations and members of private swarms
 #[derive(Debug, Subcommand)]
 pub enum Swarm {
@@ -123,6 +125,11 @@ pub async fn run(global: &Global, swarm: Swarm) -> Result<(), Exit> {
 
 /// Writes one address on each line, to a file or to standard output.
 fn export_peers(global: &Global, addresses: &[String], file: Option<&Path>) -> Result<(), Exit> {
+    if addresses.is_empty() && !global.quiet {
+        eprintln!(
+            "warning: there is no address to export: this node is not reachable, and has reached no peer"
+        );
+    }
     let Some(file) = file else {
         return output::print_all(global, &addresses, || {
             addresses.iter().for_each(|address| outln!("{address}"))

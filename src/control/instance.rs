@@ -38,6 +38,7 @@ use crate::{
     names::{Prefetch, Resolver, followed::Followed, prefetch, publish::Publisher},
 };
 use lock::Lock;
+pub use lock::make_data_dir;
 use readers::Readable;
 
 pub use network::Network;

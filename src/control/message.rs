@@ -21,7 +21,7 @@ pub use bundle::{
 };
 pub use image::{ExportedImage, ImageInfo, ImageReply, ImageRequest, ImportOptions, InspectedImage};
 pub use layer::{Added, AddedLayer, Inspected, LayerRequest, Source};
-pub use members::{MemberInfo, MembersReply, MembersRequest};
+pub use members::{ListInfo, MemberInfo, MembersReply, MembersRequest};
 pub(super) use name::{ConflictingWriter, FollowedRepository, ServedRoot};
 pub use name::{FollowedName, NameRequest, NameTarget, OwnName, Publication, Published};
 pub use progress::{Progress, Unit};
@@ -229,6 +229,9 @@ pub struct Status {
     pub reachability: Reachability,
     /// `public`, `private` (a swarm key) or `own` (no public bootstrap).
     pub network: String,
+    /// The admission list of a private swarm, or the one that peers tell of.
+    #[serde(default)]
+    pub admission_list: Option<ListInfo>,
     /// How many peers are connected.
     pub peers: usize,
     /// Configured bootstrap peers.

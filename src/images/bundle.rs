@@ -25,8 +25,8 @@ pub use manifest::{
     BundledBlob, BundledImage, BundledManifest, END_TYPE, EndOfPart, MANIFEST_TYPE, MAX_MANIFEST_BYTES,
     Manifest, NameRecord,
 };
-pub use reader::{BundleReader, read_manifest};
-pub use want_list::{WANT_LIST_TYPE, WantList, WantedImage};
+pub use reader::{BundleReader, read_end, read_manifest};
+pub use want_list::{MissingBlob, WANT_LIST_TYPE, WantList, WantedImage};
 pub use writer::{BundleWriter, manifest_file};
 
 /// Why a bundle cannot be read or written.

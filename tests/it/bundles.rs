@@ -217,6 +217,7 @@ async fn a_second_bundle_has_only_new_blobs_and_a_want_list_asks_for_the_others(
     let imported = first_document(&said);
     assert_eq!(imported["images"].as_array().map(Vec::len), Some(0), "{imported}");
     assert_eq!(imported["missing"]["images"].as_array().map(Vec::len), Some(3), "{imported}");
+    says_what_is_missing(&imported);
     for name in ["team/app0", "team/app1", "team/app2"] {
         let found = get(&target.url(&format!("/v2/{name}/manifests/1.0"))).await;
         assert_eq!(found.status, 404, "{name}");
@@ -231,6 +232,21 @@ async fn a_second_bundle_has_only_new_blobs_and_a_want_list_asks_for_the_others(
     let both = Serve::start(&[]);
     import(both.data_dir(), &[&second, &first, "--want", &want]);
     source.is_served_by(&both).await;
+}
+
+/// Holds that each missing blob is told with what it is, and no part: what is missing is in an earlier bundle.
+#[track_caller]
+fn says_what_is_missing(imported: &Value) {
+    assert_eq!(imported["problems"], json!([]), "{imported}");
+    let told = imported["missing_blobs"].as_array().unwrap();
+    let digests: Vec<&Value> = told.iter().map(|blob| &blob["digest"]).collect();
+    assert_eq!(digests, imported["missing"]["blobs"].as_array().unwrap().iter().collect::<Vec<_>>());
+    let whats: Vec<&str> = told.iter().map(|blob| blob["what"].as_str().unwrap()).collect();
+    for what in
+        ["manifest of team/app0:1.0", "blob of team/app2:1.0", "blob of a manifest that is missing, too"]
+    {
+        assert!(whats.contains(&what), "{what}: {whats:?}");
+    }
 }
 
 async fn a_tag_that_points_elsewhere_is_moved_only_by_force() {

@@ -31,6 +31,10 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("docs::every_link_points_to_a_file", paths::every_link_points_to_a_file),
         Trial::test("docs::every_setting_is_documented", reference::every_setting_is_documented),
         Trial::test(
+            "docs::every_variable_of_the_tests_is_documented",
+            reference::every_variable_of_the_tests_is_documented,
+        ),
+        Trial::test(
             "docs::the_json_output_of_every_command_is_documented",
             reference::the_json_output_of_every_command_is_documented,
         ),

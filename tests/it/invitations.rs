@@ -42,8 +42,9 @@ async fn a_node_that_joined_by_an_invitation_serves_what_is_pushed_at_the_inviti
     let joined = dir.path().join("node");
     last_line(ocipfs(&joined).args(["join", &invite(&publisher, &["--follow", "self"])]));
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    assert_eq!(mode(&joined.join("swarm.key")), 0o600);
+    assert_eq!((mode(&joined), mode(&joined.join("swarm.key"))), (0o700, 0o600));
     let follower = Serve::start_in(&joined, &LOOPBACK);
+    assert!(!follower.log().contains("other users can read"), "{}", follower.log());
     assert_eq!(follower.status()["network"], "private");
     pulls(&follower, "app", "1", &image).await;
     // A member invites as well, and what it follows can be followed by name.

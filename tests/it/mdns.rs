@@ -20,8 +20,8 @@ use crate::{
 
 /// From the last ready line to connections between all.
 const SOON: Duration = Duration::from_secs(2);
-const HOSTS: [(&str, &str); 3] = [("b", "10.77.1.2/24"), ("c", "10.77.1.3/24"), ("d", "10.77.1.4/24")];
-const LISTEN: [&str; 2] = ["--swarm-listen", "/ip4/0.0.0.0/tcp/4001"];
+pub const HOSTS: [(&str, &str); 3] = [("b", "10.77.1.2/24"), ("c", "10.77.1.3/24"), ("d", "10.77.1.4/24")];
+pub const LISTEN: [&str; 2] = ["--swarm-listen", "/ip4/0.0.0.0/tcp/4001"];
 
 /// Counts packets that leave the subnet, and those of DNS. mDNS stays on the link.
 const SUBNET_ONLY: &str = "
@@ -62,7 +62,7 @@ pub fn trials() -> Vec<Trial> {
 }
 
 /// A bridge with three hosts, which has no route to anywhere else.
-fn bridge() -> Lab {
+pub fn bridge() -> Lab {
     let mut lab = Lab::new();
     for (host, address) in HOSTS {
         lab.host(host, address);
@@ -71,7 +71,7 @@ fn bridge() -> Lab {
     lab
 }
 
-fn new_key(dir: &Path, name: &str) -> PathBuf {
+pub fn new_key(dir: &Path, name: &str) -> PathBuf {
     let path = dir.join(name);
     last_line(ocipfs(dir).args(["swarm", "key"]).arg(&path));
     path

@@ -1,5 +1,7 @@
 //! Members of a private swarm are admitted and removed by its admin, and its key is replaced.
 
+mod bridge;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -7,6 +9,7 @@ use std::{
 };
 
 use libtest_mimic::Trial;
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
@@ -21,14 +24,17 @@ const LOOPBACK: [&str; 2] = ["--swarm-listen", "/ip4/127.0.0.1/tcp/0"];
 const UNDER_WAY: &str = "is being replaced already";
 
 pub fn trials() -> Vec<Trial> {
-    trials![
+    let mut all = trials![
         a_removed_member_is_disconnected_everywhere_at_once_and_gets_nothing,
         a_key_holder_who_is_not_admitted_is_not_connected,
         an_invited_node_is_admitted_by_its_peer_id,
         members_and_the_admission_list_are_known_after_a_restart,
         the_swarm_key_is_replaced_while_both_keys_are_accepted,
         what_the_admin_alone_may_do_is_refused_on_other_nodes,
-    ]
+        a_node_that_knows_no_admin_tells_of_the_admission_list_that_it_does_not_use,
+    ];
+    all.extend(bridge::trials());
+    all
 }
 
 /// A private swarm with an admin, and directories for its nodes.
@@ -278,4 +284,32 @@ async fn what_the_admin_alone_may_do_is_refused_on_other_nodes() {
     let dir = tempfile::tempdir().unwrap();
     finish(ocipfs(dir.path()).args(["serve", "--swarm-admin", &swarm.admin_id]))
         .failed(2, &["--swarm-admin", "--swarm-key"]);
+}
+
+async fn a_node_that_knows_no_admin_tells_of_the_admission_list_that_it_does_not_use() {
+    let swarm = Swarm::new();
+    let peer = swarm.admit("open");
+    let key = swarm.key.to_str().unwrap();
+    let arguments = [&LOOPBACK[..], &["--swarm-key", key]].concat();
+    let open = Serve::start_in(&swarm.dir("open"), &arguments);
+    assert_eq!(open.peer(), peer);
+    assert_eq!(open.json(&["swarm", "members"])["list"], Value::Null);
+    let said = open.command(&["swarm", "members"]);
+    assert!(said.stderr.contains("there is no admission list"), "{said:?}");
+    open.ask(&["swarm", "connect", swarm.admin.address()]);
+    connected(&swarm.admin, &open).await;
+    until("the admin told of it", || open.status()["admission_list"].is_object()).await;
+    let list = open.json(&["swarm", "members"])["list"].clone();
+    assert_eq!(open.status()["admission_list"], list);
+    assert_eq!(list["admin"], swarm.admin_id.as_str(), "{list}");
+    assert_eq!(list["unused_from"], swarm.admin.peer(), "{list}");
+    assert!(list["issued"].as_u64() > Some(0), "{list}");
+    let said = open.command(&["swarm", "members"]);
+    for text in ["this node does not use it", &format!("--swarm-admin {}", swarm.admin_id)] {
+        assert!(said.stderr.contains(text), "{said:?}");
+    }
+    // At the admin it is in force.
+    let own = swarm.admin.json(&["swarm", "members"])["list"].clone();
+    assert_eq!((&own["unused_from"], &own["issued"]), (&Value::Null, &list["issued"]), "{own}");
+    assert_eq!(own["admin"], list["admin"]);
 }

@@ -101,6 +101,11 @@ async fn a_new_node_finds_the_network_by_an_exported_list_of_peers() {
     other.stop();
     let said = finish(ocipfs(own.path()).args(["swarm", "export-peers"]));
     assert!(said.stdout.contains(peer_of(router.address())), "{said:?}");
+    // One that was nowhere has none, and says so.
+    let nowhere = tempfile::tempdir().unwrap();
+    let said = finish(ocipfs(nowhere.path()).args(["swarm", "export-peers"]));
+    assert_eq!((said.code, said.stdout.as_str()), (Some(0), ""), "{said:?}");
+    assert!(said.stderr.contains("warning: there is no address to export"), "{said:?}");
 }
 
 /// Those who poisoned it have the first places. The others answer for the DHT, and none of them is the provider.

@@ -18,13 +18,20 @@ pub struct Kubo {
     api: Option<String>,
     /// The network namespace that it runs in.
     namespace: Option<String>,
+    /// Whether it refuses to start without a swarm key.
+    is_private: bool,
 }
 
 impl Kubo {
     /// A client of the RPC at `api`, a multiaddr.
     pub fn client(api: &str) -> Self {
         KUBO.available().unwrap();
-        let kubo = Self { dir: tempfile::tempdir().unwrap(), api: Some(api.into()), namespace: None };
+        let kubo = Self {
+            dir: tempfile::tempdir().unwrap(),
+            api: Some(api.into()),
+            namespace: None,
+            is_private: false,
+        };
         // A client needs a directory, and no repository in it.
         fs::create_dir(kubo.dir.path().join("repo")).unwrap();
         kubo
@@ -40,9 +47,17 @@ impl Kubo {
         Self::init(Some(namespace.into()))
     }
 
+    /// A repository of its own in the private swarm of a key, without which its daemon would not start.
+    pub fn private(key: &Path) -> Self {
+        let mut kubo = Self::init(None);
+        fs::copy(key, kubo.dir().join("repo/swarm.key")).unwrap();
+        kubo.is_private = true;
+        kubo
+    }
+
     fn init(namespace: Option<String>) -> Self {
         KUBO.available().unwrap();
-        let kubo = Self { dir: tempfile::tempdir().unwrap(), api: None, namespace };
+        let kubo = Self { dir: tempfile::tempdir().unwrap(), api: None, namespace, is_private: false };
         kubo.run(&["init", "--profile", "test"]);
         kubo
     }
@@ -139,6 +154,9 @@ impl Kubo {
             .current_dir(self.dir())
             .env("IPFS_PATH", self.dir().join("repo"))
             .env("IPFS_TELEMETRY", "off");
+        if self.is_private {
+            command.env("LIBP2P_FORCE_PNET", "1");
+        }
         command
     }
 }

@@ -1,6 +1,7 @@
 //! Scenarios, one file each, and the room in which each is measured.
 
 mod added;
+mod bundled;
 mod cold;
 mod crowd;
 mod delayed;
@@ -52,12 +53,13 @@ const fn scenario(name: &'static str, what: &'static str, run: fn(&Room) -> Resu
 }
 
 /// All of them, in the order of a full run.
-pub const ALL: [Scenario; 22] = [
+pub const ALL: [Scenario; 23] = [
     scenario("get", "GET of a stored blob", stored::run),
     scenario("tls", "GET of a stored blob over TLS", secured::run),
     scenario("rules", "many clients with tokens, by access rules", ruled::run),
     scenario("add", "add a tar of new bytes", added::run),
     scenario("import", "import a docker archive", imported::run),
+    scenario("bundle", "export and import of bundles", bundled::run),
     scenario("resolve", "a tag in a layout of ten thousand", resolved::run),
     Scenario { with_boxo: true, ..scenario("fetch", "cold fetch from one peer", fetched::run) },
     Scenario { with_boxo: true, ..scenario("delay", "cold fetch over a latency", delayed::run) },

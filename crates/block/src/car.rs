@@ -12,6 +12,7 @@
 //! decoder.finish().unwrap();
 //! ```
 
+mod buffers;
 mod header;
 mod reader;
 

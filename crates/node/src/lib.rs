@@ -60,7 +60,9 @@ pub use http_providers::{HttpEndpoint, InvalidEndpoint};
 pub use identity::write_secret;
 pub use ipns::{CarriedRecord, FollowedRecord, Published, Resolved, SignedRecord};
 pub use libp2p::{Multiaddr, PeerId, identity::Keypair};
-pub use members::{AdmissionList, expect_list as expect_admission_list, succeeds as swarm_key_succeeds};
+pub use members::{
+    AdmissionList, ToldList, expect_list as expect_admission_list, succeeds as swarm_key_succeeds,
+};
 pub use mutable_name::{Domain, InvalidName, IpnsName, MutableName};
 pub use network::leave_network;
 pub use node::{Node, Rekeyed};

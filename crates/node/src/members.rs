@@ -12,6 +12,7 @@ mod protocol;
 mod received;
 mod rollover;
 mod signed;
+mod told;
 
 use std::{
     path::PathBuf,
@@ -31,6 +32,7 @@ pub use list::AdmissionList;
 pub(crate) use protocol::{Behaviour, Event, Message, PROTOCOL, behaviour};
 use rollover::Rollover;
 pub(crate) use signed::Refused;
+pub use told::ToldList;
 
 /// The longest wait before the clock is read again.
 const MAX_WAIT: Duration = Duration::from_secs(60 * 60);
@@ -68,6 +70,8 @@ struct State {
     earlier: Vec<String>,
     /// Sequence number below which no list is taken.
     least: u64,
+    /// A list that peers told of, where no admin is trusted.
+    told: Option<ToldList>,
 }
 
 /// What an admin signed, and the signed bytes.
@@ -292,6 +296,7 @@ impl State {
         Message {
             list_sequence: self.list.as_ref().map_or(0, |list| list.value.sequence),
             list_issued: self.list.as_ref().map_or(0, |list| list.value.issued),
+            list_admin: self.list.as_ref().and(self.admin),
             key_sequence: self.rollover.as_ref().map_or(0, |known| known.value.sequence),
             ..Message::default()
         }

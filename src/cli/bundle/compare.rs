@@ -4,13 +4,18 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use clap::Args;
 use indicatif::HumanBytes;
+use ocipfs_node::Cid;
 use ocipfs_oci::Digest;
 use serde::Serialize;
 
-use super::read_manifest;
+use super::{STREAM, described, open, read_manifest, unreadable};
 use crate::{
-    cli::{Exit, Global, output},
-    images::bundle::Manifest,
+    cli::{Exit, Global, output, output::printable},
+    control::{Failure, bundle_failure},
+    images::{
+        bundle::{self, Manifest},
+        input::Input,
+    },
 };
 
 /// Show the images of a bundle, and what it leaves out
@@ -18,10 +23,12 @@ use crate::{
 #[command(after_help = "\
 Examples:
   ocipfs bundle inspect monday.car
+  ocipfs bundle inspect dvd.car.001 dvd.car.002  which parts of the bundle these are
   ocipfs bundle inspect monday.car --json        the whole manifest: images, manifests, blobs and their digests")]
 pub struct Inspect {
-    /// Bundle, or any part of one; or `-` for standard input
-    file: String,
+    /// Bundle, or parts of one; or `-` for standard input
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<String>,
 }
 
 /// Show which images a bundle adds to another one, changes or lacks
@@ -43,7 +50,17 @@ struct Inspected<'a> {
     bundle: &'a str,
     /// Bytes of the blobs that are in it.
     bytes: u64,
+    parts: &'a [Part],
     manifest: &'a Manifest,
+}
+
+/// A file, and which part of the bundle it is.
+#[derive(Serialize)]
+struct Part {
+    file: String,
+    /// None where its end is missing or is not read.
+    part: Option<u32>,
+    last: Option<bool>,
 }
 
 /// The differences of two bundles.
@@ -67,9 +84,9 @@ struct ChangedImage {
 }
 
 pub fn inspect(global: &Global, inspect: &Inspect) -> Result<(), Exit> {
-    let (bundle, manifest) = read_manifest(&inspect.file)?;
+    let (bundle, manifest, parts) = read_parts(&inspect.files)?;
     let bytes = manifest.contained_bytes();
-    let shown = Inspected { bundle: &bundle, bytes, manifest: &manifest };
+    let shown = Inspected { bundle: &bundle, bytes, parts: &parts, manifest: &manifest };
     output::print(global, &shown, &bundle, || {
         for image in &manifest.images {
             let digest = image.manifests.first().map(|top| top.digest.to_string()).unwrap_or_default();
@@ -80,9 +97,53 @@ pub fn inspect(global: &Global, inspect: &Inspect) -> Result<(), Exit> {
         outln!("network   {}", manifest.network);
         outln!("blobs     {contained} ({})", HumanBytes(bytes));
         outln!("left out  {}", manifest.blobs.len() - contained);
+        part_lines(&parts).iter().for_each(|part| outln!("part      {part}"));
         manifest.since.iter().for_each(|since| outln!("since     {since}"));
         manifest.completes.iter().for_each(|bundle| outln!("completes {bundle}"));
     })
+}
+
+/// Reads the manifest of a bundle, and which parts of it the files are.
+fn read_parts(files: &[String]) -> Result<(String, Manifest, Vec<Part>), Exit> {
+    let (mut first, mut parts): (Option<(Cid, Manifest)>, _) = (None, Vec::new());
+    for file in files {
+        let input = open(file)?;
+        let opened = match &input {
+            Input::File(opened) => Some(opened.try_clone().map_err(|error| unreadable(file, &error))?),
+            Input::Stream(_) => None,
+        };
+        let (root, manifest) = bundle::read_manifest(input, &described(file)).map_err(bundle_failure)?;
+        let end = opened.map(|opened| bundle::read_end(&opened, &root)).transpose();
+        let end = end.map_err(|error| unreadable(file, &error))?.flatten();
+        let (part, last) = (end.as_ref().map(|end| end.part), end.map(|end| end.last));
+        parts.push(Part { file: file.clone(), part, last });
+        match &first {
+            Some((known, _)) if *known != root => {
+                return Err(Failure::new(format!("{file} is part of another bundle than {}", files[0]))
+                    .hint("give the parts of one bundle; `ocipfs bundle diff` compares two")
+                    .into());
+            }
+            Some(_) => {}
+            None => first = Some((root, manifest)),
+        }
+    }
+    let (root, manifest) = first.ok_or_else(|| Failure::new("no bundle was given"))?;
+    Ok((root.to_string(), manifest, parts))
+}
+
+/// Says which parts the files are; nothing of a bundle in one file.
+fn part_lines(parts: &[Part]) -> Vec<String> {
+    let total = parts.iter().find(|part| part.last == Some(true)).and_then(|part| part.part);
+    if total == Some(1) {
+        return Vec::new();
+    }
+    let of = total.map_or_else(|| "more".into(), |total| total.to_string());
+    let text = |Part { file, part, .. }: &Part| match part {
+        Some(part) => format!("{part} of {of}: {}", printable(file)),
+        None if file == STREAM => "unknown: the end of standard input is not read".into(),
+        None => format!("unknown, since its end is missing: {}", printable(file)),
+    };
+    parts.iter().map(text).collect()
 }
 
 pub fn diff(global: &Global, diff: &Diff) -> Result<(), Exit> {

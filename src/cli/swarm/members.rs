@@ -6,7 +6,7 @@ use clap::Subcommand;
 
 use crate::{
     cli::{Exit, Global, ask, output, secrets, unexpected},
-    control::{MemberInfo, MembersReply, MembersRequest, Reply, Request},
+    control::{ListInfo, MemberInfo, MembersReply, MembersRequest, Reply, Request},
 };
 
 /// Members of a private swarm.
@@ -106,11 +106,15 @@ fn show(global: &Global, reply: MembersReply, file: Option<&Path>) -> Result<(),
         MembersReply::Changed { peer, changed } => {
             output::print(global, &serde_json::json!({ "peer": peer, "changed": changed }), &peer, || {})
         }
-        MembersReply::Listed { admin, sequence, members } => {
-            let shown = serde_json::json!({ "admin": admin, "sequence": sequence, "members": members });
+        MembersReply::Listed { admin, sequence, list: info, members } => {
+            let shown = serde_json::json!({
+                "admin": admin, "sequence": sequence, "list": info, "members": members
+            });
             output::print_all(global, &shown, || list(&members))?;
-            if sequence.is_none() && !global.quiet && !global.json {
-                eprintln!("hint: there is no admission list: every holder of the swarm key is a member");
+            if !global.quiet && !global.json {
+                for line in about_list(info.as_ref()) {
+                    eprintln!("{line}");
+                }
             }
             Ok(())
         }
@@ -131,8 +135,83 @@ fn show(global: &Global, reply: MembersReply, file: Option<&Path>) -> Result<(),
     }
 }
 
+/// What is said of the admission list, below the members.
+fn about_list(list: Option<&ListInfo>) -> Vec<String> {
+    let Some(list) = list else {
+        return vec!["hint: there is no admission list: every holder of the swarm key is a member".into()];
+    };
+    let told = described(list);
+    match (&list.unused_from, &list.admin) {
+        (None, _) => vec![told],
+        (Some(_), Some(admin)) => vec![
+            format!("warning: {told}"),
+            format!("hint: start this node with --swarm-admin {admin}, if that is the ID that the admin's node prints"),
+        ],
+        (Some(_), None) => vec![
+            format!("warning: {told}"),
+            "hint: start this node with --swarm-admin ID: `ocipfs swarm members --json` prints it on the node of the admin"
+                .into(),
+        ],
+    }
+}
+
+/// Says which list is in force, who signed it and when, and whether this node uses it.
+pub fn described(list: &ListInfo) -> String {
+    let ListInfo { admin, sequence, issued, unused_from } = list;
+    let by = admin.as_deref().map(|admin| format!(" by the admin {admin}")).unwrap_or_default();
+    let text = format!("admission list {sequence}, signed{by}{}", at(*issued));
+    match unused_from {
+        None => text,
+        Some(peer) => {
+            format!(
+                "{peer} tells of {text}; this node does not use it, and admits every holder of the swarm key"
+            )
+        }
+    }
+}
+
+/// A time that a peer may have chosen; nothing where it is not known.
+fn at(seconds: u64) -> String {
+    /// The end of the year 9999, beyond which times are not written.
+    const LAST: u64 = 253_402_300_799;
+    match seconds {
+        0 | LAST.. => String::new(),
+        _ => {
+            let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+            format!(" at {}", humantime::format_rfc3339_seconds(time))
+        }
+    }
+}
+
 fn list(members: &[MemberInfo]) {
     for member in members {
         outln!("{}  {}", member.peer, member.state);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_admission_list_is_described_with_its_admin_and_its_time_whether_it_is_used_or_not() {
+        let used = ListInfo {
+            admin: Some("12D3KooWA".into()),
+            sequence: 3,
+            issued: 1_800_000_000,
+            unused_from: None,
+        };
+        let text = "admission list 3, signed by the admin 12D3KooWA at 2027-01-15T08:00:00Z";
+        assert_eq!(about_list(Some(&used)), [text]);
+        let told = ListInfo { unused_from: Some("12D3KooWB".into()), ..used };
+        let lines = about_list(Some(&told));
+        assert!(
+            lines[0].starts_with(&format!("warning: 12D3KooWB tells of {text}; this node does not use it"))
+        );
+        assert!(lines[1].contains("--swarm-admin 12D3KooWA,"), "{lines:?}");
+        // What a peer says may make no sense.
+        let odd = ListInfo { admin: None, issued: u64::MAX, ..told };
+        assert!(described(&odd).contains("admission list 3, signed; "), "{}", described(&odd));
+        assert!(about_list(None)[0].contains("there is no admission list"));
     }
 }

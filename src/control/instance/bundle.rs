@@ -88,7 +88,7 @@ impl Instance {
     }
 
     fn imported_bundle(&self, imported: Imported) -> ImportedBundle {
-        let Imported { bundles, images, missing, conflicts, problems, .. } = imported;
+        let Imported { bundles, images, missing, missing_blobs, conflicts, problems, .. } = imported;
         let conflicts = conflicts.into_iter().map(|(image, conflict)| {
             format!("{image}: the tag {} points at {}", conflict.tag, conflict.digest)
         });
@@ -96,6 +96,7 @@ impl Instance {
             bundles: bundles.iter().map(Cid::to_string).collect(),
             images: images.iter().map(|image| self.bundle_image(image)).collect(),
             missing,
+            missing_blobs,
             conflicts: conflicts.collect(),
             problems,
             withheld: Vec::new(),

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, TryLockError},
-    io::{Read, Write},
+    io::{self, Read, Write},
     os::unix::fs::DirBuilderExt,
     path::Path,
 };
@@ -13,13 +13,18 @@ use crate::control::Failure;
 #[derive(Debug)]
 pub struct Lock(#[expect(dead_code, reason = "held, not read")] File);
 
+/// Makes the node directory where it is missing. It has keys: other users cannot look into it.
+pub fn make_data_dir(data_dir: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir)
+}
+
 /// Makes the node directory where it is missing and locks it.
 pub fn lock(data_dir: &Path) -> Result<Lock, Failure> {
-    let unusable = |e: std::io::Error| {
+    let unusable = |e: io::Error| {
         Failure::new(format!("cannot use the node directory {}: {e}", data_dir.display()))
             .hint("choose another with --data-dir, or give this user the right to write there")
     };
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(unusable)?;
+    make_data_dir(data_dir).map_err(unusable)?;
     let path = data_dir.join("lock");
     let mut file =
         File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(unusable)?;

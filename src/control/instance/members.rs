@@ -2,10 +2,10 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use ocipfs_node::{AdminError, PeerId};
+use ocipfs_node::{AdminError, AdmissionList, PeerId, ToldList};
 
 use super::Instance;
-use crate::control::{Failure, MemberInfo, MembersReply, MembersRequest};
+use crate::control::{Failure, ListInfo, MemberInfo, MembersReply, MembersRequest};
 
 impl Instance {
     pub(super) async fn members(&self, request: MembersRequest) -> Result<MembersReply, Failure> {
@@ -28,6 +28,7 @@ impl Instance {
                 Ok(MembersReply::Listed {
                     admin: node.swarm_admin().map(|admin| admin.to_string()),
                     sequence: list.map(|list| list.sequence),
+                    list: self.list_info(),
                     members: self.member_infos()?,
                 })
             }
@@ -36,6 +37,19 @@ impl Instance {
                 Ok(MembersReply::Rekeyed { key: rekeyed.key.to_string(), ends: rekeyed.ends })
             }
         }
+    }
+
+    /// Returns the admission list, or the one that peers tell of and this node does not use.
+    pub(super) fn list_info(&self) -> Option<ListInfo> {
+        let node = self.content().node();
+        if let Ok(Some(list)) = node.admission_list() {
+            let admin = node.swarm_admin().map(|admin| admin.to_string());
+            let AdmissionList { sequence, issued, .. } = list;
+            return Some(ListInfo { admin, sequence, issued, unused_from: None });
+        }
+        let ToldList { peer, admin, sequence, issued } = node.told_admission_list()?;
+        let (admin, unused_from) = (admin.map(|admin| admin.to_string()), Some(peer.to_string()));
+        Some(ListInfo { admin, sequence, issued, unused_from })
     }
 
     fn member_infos(&self) -> Result<Vec<MemberInfo>, Failure> {

@@ -18,6 +18,7 @@ impl Instance {
             reachability: node.reachability(),
             identity,
             network: self.0.network.as_ref().map_or("own", |network| network.word()).into(),
+            admission_list: self.list_info(),
             peers: node.peers().len(),
             bootstrap_peers: seeds.configured,
             unreachable_bootstrap_peers: seeds.unreachable,

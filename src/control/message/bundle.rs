@@ -6,7 +6,7 @@ use ocipfs_oci::{Digest, Platform, Tag};
 use serde::{Deserialize, Serialize};
 
 use super::ExportedImage;
-use crate::images::bundle::WantList;
+use crate::images::bundle::{MissingBlob, WantList};
 
 /// Request about bundles.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -110,6 +110,9 @@ pub struct ImportedBundle {
     pub images: Vec<ExportedImage>,
     /// What is missing of others.
     pub missing: Option<WantList>,
+    /// What each blob of that is.
+    #[serde(default)]
+    pub missing_blobs: Vec<MissingBlob>,
     /// Tags that point at other manifests, and were not moved.
     pub conflicts: Vec<String>,
     /// What is wrong with the files.

@@ -49,6 +49,9 @@ pub enum MembersReply {
         admin: Option<String>,
         /// The sequence number of the list, if there is one.
         sequence: Option<u64>,
+        /// The list, or the one that peers tell of.
+        #[serde(default)]
+        list: Option<ListInfo>,
         /// By peer ID.
         members: Vec<MemberInfo>,
     },
@@ -68,4 +71,17 @@ pub struct MemberInfo {
     pub peer: String,
     /// `self`, `connected` or `not connected`, as seen by the node that answers.
     pub state: String,
+}
+
+/// The admission list of a private swarm.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListInfo {
+    /// The ID of the admin key that signed it. A peer of an earlier version that tells of the list does not say it.
+    pub admin: Option<String>,
+    /// Grows with each change.
+    pub sequence: u64,
+    /// When it was signed, in seconds since 1970.
+    pub issued: u64,
+    /// The peer that tells of it, where this node does not use it: its settings name no admin.
+    pub unused_from: Option<String>,
 }

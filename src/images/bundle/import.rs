@@ -5,6 +5,7 @@
 
 mod complete;
 mod expansion;
+mod missing;
 mod parts;
 
 use std::collections::HashSet;
@@ -12,7 +13,7 @@ use std::collections::HashSet;
 use ocipfs_node::Cid;
 use ocipfs_oci::Digest;
 
-use super::{BundledImage, Error, Manifest, NameRecord, WANT_LIST_TYPE, WantList, WantedImage};
+use super::{BundledImage, Error, Manifest, MissingBlob, NameRecord, WantList};
 use crate::{
     content::{Content, Store, StoreError},
     images::{
@@ -22,6 +23,7 @@ use crate::{
 };
 use complete::Completer;
 use expansion::Expansion;
+use missing::{is_in_parts, want_list};
 use parts::Reading;
 
 /// A file that is imported.
@@ -63,6 +65,8 @@ pub struct Imported {
     pub images: Vec<BundledImage>,
     /// What is missing of others.
     pub missing: Option<WantList>,
+    /// What each blob of that is.
+    pub missing_blobs: Vec<MissingBlob>,
     /// Images whose tags point elsewhere, and those tags.
     pub conflicts: Vec<(String, TagConflict)>,
     /// What is wrong with the files.
@@ -132,14 +136,12 @@ async fn take(
             }
         }
     }
-    let mut missing = completer.missing();
-    let listed: HashSet<Digest> = missing.iter().map(|(digest, _)| digest.clone()).collect();
-    // What a manifest needs and the bundle does not list has an unknown size.
-    let unlisted: HashSet<&Digest> =
-        waiting.iter().flat_map(|(_, missing)| missing).filter(|digest| !listed.contains(digest)).collect();
-    missing.extend(unlisted.into_iter().map(|digest| (digest.clone(), 0)));
-    if let Some(list) = want_list(bundle, waiting, missing) {
-        imported.problems.extend(bundle.missing_parts.clone());
+    if let Some((list, blobs)) = want_list(bundle, &waiting, completer.missing()) {
+        if is_in_parts(bundle, &list) {
+            imported.problems.extend(bundle.missing_parts.clone());
+        }
+        let known: HashSet<Digest> = imported.missing_blobs.iter().map(|blob| blob.digest.clone()).collect();
+        imported.missing_blobs.extend(blobs.into_iter().filter(|blob| !known.contains(&blob.digest)));
         match &mut imported.missing {
             Some(all) => all.merge(list),
             none => *none = Some(list),
@@ -160,26 +162,4 @@ async fn release(content: &Content, bundle: &ReadBundle) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-fn want_list(
-    bundle: &ReadBundle,
-    waiting: Vec<(BundledImage, HashSet<Digest>)>,
-    missing: Vec<(Digest, u64)>,
-) -> Option<WantList> {
-    if waiting.is_empty() {
-        return None;
-    }
-    let images = waiting.into_iter().filter_map(|(image, missing)| {
-        let digest = image.manifests.first()?.digest.clone();
-        let BundledImage { repository, tag, platforms, .. } = image;
-        Some(WantedImage { repository, tag, digest, platforms, missing: missing.len() })
-    });
-    Some(WantList {
-        media_type: WANT_LIST_TYPE.into(),
-        bundle: bundle.root.to_string(),
-        images: images.collect(),
-        bytes: missing.iter().map(|(_, size)| size).sum(),
-        blobs: missing.into_iter().map(|(digest, _)| digest).collect(),
-    })
 }

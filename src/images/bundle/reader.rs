@@ -1,6 +1,10 @@
 //! Reads a bundle: its header, its manifest, then its blocks.
 
-use std::io::Read;
+use std::{
+    fs::File,
+    io::{self, Read},
+    os::unix::fs::FileExt,
+};
 
 use bytes::Bytes;
 use ocipfs_node::{
@@ -10,7 +14,7 @@ use ocipfs_node::{
 };
 use ocipfs_unixfs::DagNode;
 
-use super::{Error, MAX_MANIFEST_BYTES, Manifest};
+use super::{END_TYPE, EndOfPart, Error, MAX_MANIFEST_BYTES, Manifest, writer::END_BYTES};
 
 /// Nodes of a manifest below each other.
 const MAX_DEPTH: usize = 8;
@@ -29,6 +33,28 @@ pub struct BundleReader<R> {
 pub fn read_manifest(input: impl Read, what: &str) -> Result<(Cid, Manifest), Error> {
     let BundleReader { root, manifest, .. } = BundleReader::open(input, what)?;
     Ok((root, manifest))
+}
+
+/// Reads the end of a part of the bundle `root`, which says which part it is; none where it is missing, as in a truncated file.
+pub fn read_end(file: &File, root: &Cid) -> io::Result<Option<EndOfPart>> {
+    let size = file.metadata()?.len();
+    let mut tail = vec![0; size.min(END_BYTES) as usize];
+    let offset = size - tail.len() as u64;
+    file.read_exact_at(&mut tail, offset)?;
+    let kind = END_TYPE.as_bytes();
+    let Some(inside) = tail.windows(kind.len()).rposition(|window| window == kind) else { return Ok(None) };
+    // Where its section begins depends on the length of its number.
+    Ok((0..inside).rev().find_map(|at| last_block(root, &tail[at..])))
+}
+
+/// Reads bytes as the section of one block, the end of a part.
+fn last_block(root: &Cid, section: &[u8]) -> Option<EndOfPart> {
+    let archive = [&car::header(&[*root])[..], section].concat();
+    let (mut reader, _) = car::Reader::open(&archive[..]).ok()?;
+    let block = reader.next_unverified().ok()??;
+    let is_last = matches!(reader.next_unverified(), Ok(None));
+    let end = EndOfPart::parse(&block.data).filter(|end| end.bundle == root.to_string())?;
+    (is_last && is_block(&block.cid, &block.data)).then_some(end)
 }
 
 impl<R: Read> BundleReader<R> {

@@ -42,6 +42,17 @@ pub struct WantedImage {
     pub missing: usize,
 }
 
+/// A blob that is missing, as people are told of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MissingBlob {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its length in bytes; 0 where it is not known.
+    pub size: u64,
+    /// What it is, and of which image.
+    pub what: String,
+}
+
 impl WantList {
     /// Reads a want-list.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {

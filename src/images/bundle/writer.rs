@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The most that the end of a part takes.
-const END_BYTES: u64 = 1 << 10;
+pub(super) const END_BYTES: u64 = 1 << 10;
 /// What a part must have room for besides its manifest: a block, and the nodes above it.
 const MIN_ROOM_BYTES: u64 = 16 << 20;
 

@@ -3,10 +3,11 @@
 use std::fs;
 
 use libtest_mimic::Trial;
+use serde_json::json;
 
 use super::{Source, document, first_document, import};
 use crate::{
-    harness::{Serve, trials},
+    harness::{Serve, finish, ocipfs, trials},
     http::get,
 };
 
@@ -27,6 +28,7 @@ async fn parts_are_imported_in_any_order_and_a_missing_one_is_named() {
         assert!(fs::metadata(part).unwrap().len() < 20_000_000, "{part}");
     }
     let [one, two, three] = [0, 1, 2].map(|at| parts[at].as_str());
+    are_told_apart(&[one, two, three], &source).await;
     for order in [[one, two, three], [three, one, two], [two, three, one]] {
         let target = Serve::start(&[]);
         let imported = document(&import(target.data_dir(), &order));
@@ -46,6 +48,35 @@ async fn parts_are_imported_in_any_order_and_a_missing_one_is_named() {
     assert_eq!(get(&node.url("/v2/team/app1/manifests/1.0")).await.status, 404);
     document(&import(dir.path(), &[two]));
     source.is_served_by(&node).await;
+}
+
+/// Holds that `inspect` says which parts the files are.
+async fn are_told_apart(parts: &[&str; 3], source: &Source) {
+    let inspect =
+        |files: &[&str]| finish(ocipfs(source.node.data_dir()).args(["bundle", "inspect"]).args(files));
+    let shown = inspect(parts);
+    for (number, part) in parts.iter().enumerate() {
+        assert!(shown.stdout.contains(&format!("part      {} of 3: {part}", number + 1)), "{shown:?}");
+    }
+    let shown = inspect(&parts[1..2]);
+    assert!(shown.stdout.contains(&format!("part      2 of more: {}", parts[1])), "{shown:?}");
+    let shown = document(&finish(
+        ocipfs(source.node.data_dir()).args(["--json", "bundle", "inspect", parts[2], parts[0]]),
+    ));
+    assert_eq!(
+        shown["parts"],
+        json!([{ "file": parts[2], "part": 3, "last": true }, { "file": parts[0], "part": 1, "last": false }])
+    );
+    // A whole bundle is no part, and files of two bundles are not one.
+    let (whole, _) = source.export("whole.car", &["team/app0:1.0"]);
+    let shown = inspect(&[&whole]);
+    assert!(shown.code == Some(0) && !shown.stdout.contains("part "), "{shown:?}");
+    inspect(&[parts[0], &whole]).failed(1, &["is part of another bundle", "ocipfs bundle diff"]);
+    let truncated = source.path("truncated.car");
+    let bytes = fs::read(&whole).unwrap();
+    fs::write(&truncated, &bytes[..bytes.len() - 20]).unwrap();
+    let shown = inspect(&[&truncated]);
+    assert!(shown.stdout.contains("part      unknown, since its end is missing"), "{shown:?}");
 }
 
 async fn parts_that_are_too_small_or_for_standard_output_are_rejected() {

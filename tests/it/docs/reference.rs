@@ -1,6 +1,6 @@
 //! The reference is complete.
 
-use std::{collections::BTreeSet, fs};
+use std::{collections::BTreeSet, fs, path::Path};
 
 use libtest_mimic::Failed;
 use regex::Regex;
@@ -21,6 +21,31 @@ pub fn every_setting_is_documented() -> Result<(), Failed> {
     let documented = flags(&fs::read_to_string(root().join("docs/settings.md"))?);
     let there = flags(&options).into_iter().filter(|flag| !STANDARD.contains(&flag.as_str())).collect();
     compare("docs/settings.md", &there, &documented)
+}
+
+/// Each variable of the tests is in `CONTRIBUTING.md`, and that names no other.
+pub fn every_variable_of_the_tests_is_documented() -> Result<(), Failed> {
+    let variable = Regex::new(r"OCIPFS_TEST_[A-Z_]*[A-Z]")?;
+    let variables =
+        |text: &str| variable.find_iter(text).map(|found| found.as_str().to_owned()).collect::<BTreeSet<_>>();
+    let mut there = BTreeSet::new();
+    for folder in ["src", "crates", "tests", "benches"] {
+        sources(&root().join(folder), &mut |text| there.extend(variables(text)))?;
+    }
+    compare("CONTRIBUTING.md", &there, &variables(&fs::read_to_string(root().join("CONTRIBUTING.md"))?))
+}
+
+/// Reads the sources below a folder.
+fn sources(folder: &Path, each: &mut impl FnMut(&str)) -> Result<(), Failed> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() && !path.ends_with("node_modules") {
+            sources(&path, each)?;
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            each(&fs::read_to_string(path)?);
+        }
+    }
+    Ok(())
 }
 
 /// Each command that prints a result has a section in `docs/json.md`.

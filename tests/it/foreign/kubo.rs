@@ -7,12 +7,15 @@ use ocipfs_oci::Digest;
 
 use crate::{
     clients::KUBO,
-    harness::{Serve, blocking, noise, tar_of, trials},
+    harness::{Serve, blocking, finish, noise, ocipfs, tar_of, trials},
     peers::kubo::Kubo,
 };
 
 pub fn trials() -> Vec<Trial> {
-    trials![needs KUBO.available(); a_layer_in_large_blocks_is_pulled_from_kubo_over_each_transport]
+    trials![needs KUBO.available();
+        a_layer_in_large_blocks_is_pulled_from_kubo_over_each_transport,
+        kubo_joins_a_private_swarm_by_address_and_layers_are_exchanged,
+    ]
 }
 
 async fn a_layer_in_large_blocks_is_pulled_from_kubo_over_each_transport() {
@@ -37,6 +40,46 @@ async fn a_layer_in_large_blocks_is_pulled_from_kubo_over_each_transport() {
             assert_eq!(peers.as_array().map(Vec::len), Some(1), "{peers}");
             assert!(peers[0]["address"].as_str().unwrap().contains(over), "{peers}");
         }
+    })
+    .await;
+}
+
+async fn kubo_joins_a_private_swarm_by_address_and_layers_are_exchanged() {
+    blocking(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("swarm.key");
+        fs::write(&path, finish(ocipfs(dir.path()).args(["swarm", "key"])).stdout).unwrap();
+        let key = ["--swarm-key", path.to_str().unwrap()];
+        let ours = Serve::start(&key);
+        let tar = tar_of(dir.path(), "ours.tar", &noise(3 << 20));
+        let added = ours.json(&["layer", "add", tar.to_str().unwrap()]);
+        let layer = added["layers"][0]["layer"].as_str().unwrap();
+
+        let settings = [
+            ("Addresses.Swarm", "[\"/ip4/127.0.0.1/tcp/0\"]"),
+            ("Routing.Type", "\"none\""),
+            ("Swarm.Transports.Network.Websocket", "false"),
+        ];
+        let kubo = Kubo::private(&path);
+        let _daemon = kubo.daemon(&settings);
+        kubo.run(&["swarm", "connect", ours.address()]);
+        assert!(kubo.bytes(&["cat", "--timeout", "60s", layer]).unwrap() == fs::read(&tar).unwrap());
+
+        // The other way round, by Kubo's address.
+        let theirs = tar_of(kubo.dir(), "theirs.tar", &noise(5 << 20));
+        let cid = kubo.run(&["add", "-Q", "--cid-version", "1", "theirs.tar"]);
+        let addresses = kubo.run(&["id", "-f", "<addrs>\n"]);
+        let address = addresses.lines().find(|address| address.contains("/tcp/")).unwrap();
+        let node = Serve::start(&[&key[..], &["--peer", address]].concat());
+        let added = node.json(&["layer", "add", &format!("ipfs://{}", cid.trim())]);
+        let digest = Digest::sha256_of(&fs::read(theirs).unwrap()).to_string();
+        assert_eq!(added["layers"][0]["digest"], digest, "{added}");
+
+        // Kubo without the key is refused, and does not learn what it asks for.
+        let stranger = Kubo::offline();
+        let _running = stranger.daemon(&settings);
+        stranger.try_run(&["swarm", "connect", ours.address()]).unwrap_err();
+        assert_eq!(stranger.run(&["swarm", "peers"]), "");
     })
     .await;
 }

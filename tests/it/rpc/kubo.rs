@@ -3,6 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt};
 
 use libtest_mimic::Trial;
+use serde_json::{Value, json};
 
 use super::Rpc;
 use crate::{
@@ -70,12 +71,33 @@ async fn kubo_cli_adds_reads_pins_and_publishes_through_our_rpc() {
         {
             ours.run(command);
         }
-        for command in [&["stats", "bw"][..], &["bitswap", "stat"], &["config", "show"]] {
-            let _ = ours.try_run(command);
-        }
+        prints_the_node_in_numbers(&ours);
         assert!(ours.try_run(&["files", "ls"]).is_err());
     })
     .await;
+}
+
+/// Holds that the commands which show traffic and settings print what the RPC answers, each in Kubo's own form.
+fn prints_the_node_in_numbers(ours: &Kubo) {
+    let traffic = ours.run(&["stats", "bw"]);
+    let lines: Vec<&str> = traffic.lines().collect();
+    assert_eq!(lines, ["Bandwidth", "TotalIn: 0 B", "TotalOut: 0 B", "RateIn: 0 B/s", "RateOut: 0 B/s"]);
+    for command in [["bitswap", "stat"], ["stats", "bitswap"]] {
+        let said = ours.run(&command);
+        assert!(said.starts_with("bitswap status\n"), "{said}");
+        let lines: Vec<&str> = said.lines().map(str::trim).collect();
+        for line in
+            ["blocks received: 0", "blocks sent: 0", "data sent: 0", "wantlist [0 keys]", "partners [0]"]
+        {
+            assert!(lines.contains(&line), "{line}: {said}");
+        }
+    }
+    let config: Value = serde_json::from_str(&ours.run(&["config", "show"])).unwrap();
+    let id = ours.run(&["id", "-f", "<id>"]);
+    assert_eq!(config["Identity"], json!({ "PeerID": id.trim() }), "{config}");
+    assert!(config["Addresses"]["API"].as_str().unwrap().starts_with("/ip4/127.0.0.1/tcp/"), "{config}");
+    let listens = config["Addresses"]["Swarm"].as_array().unwrap();
+    assert!(listens.iter().any(|address| address.as_str().unwrap().ends_with(id.trim())), "{config}");
 }
 
 async fn kubo_cli_exports_and_imports_through_our_rpc() {

@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 
-use super::{Error, MAX_HEADER_BYTES, MAX_SECTION_BYTES, header};
+use super::{Error, MAX_HEADER_BYTES, MAX_SECTION_BYTES, buffers::Buffers, header};
 use crate::{Block, Cid};
 
 /// Read at a time where less is needed.
@@ -49,6 +49,7 @@ impl std::error::Error for ReadError {}
 pub struct Reader<R> {
     input: BufReader<R>,
     position: u64,
+    buffers: Buffers,
 }
 
 impl<R: Read> Reader<R> {
@@ -57,7 +58,8 @@ impl<R: Read> Reader<R> {
     /// # Errors
     /// Fails if the input does not begin with the header of a CARv1.
     pub fn open(input: R) -> Result<(Self, Vec<Cid>), ReadError> {
-        let mut reader = Self { input: BufReader::with_capacity(BUFFER_BYTES, input), position: 0 };
+        let input = BufReader::with_capacity(BUFFER_BYTES, input);
+        let mut reader = Self { input, position: 0, buffers: Buffers::default() };
         let length = reader.length(MAX_HEADER_BYTES)?.ok_or(Error::Truncated)?;
         let bytes = reader.bytes(length)?;
         let roots = header::decode(&bytes)?;
@@ -83,8 +85,9 @@ impl<R: Read> Reader<R> {
         };
         let left = section.limit();
         self.position += length - left;
-        let data = self.bytes(left)?;
-        Ok(Some(Block { cid, data: data.into() }))
+        let data = self.buffers.read(&mut self.input, left as usize)?;
+        self.position += left;
+        Ok(Some(Block { cid, data }))
     }
 
     /// Returns how many bytes were read.

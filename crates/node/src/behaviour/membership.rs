@@ -175,6 +175,7 @@ impl Behaviour {
     /// Takes a message. Returns whether the peer has something newer than this node now.
     fn hear(&mut self, members: &Members, peer: PeerId, message: Message) -> bool {
         self.membership.told.insert(peer, message.sequences());
+        members.hear_of_list(peer, &message);
         let (list, key) = (message.list_version(), message.key_sequence);
         let (changed, refused) = members.receive(message);
         match &refused {

@@ -6,7 +6,7 @@ use std::io;
 
 use bytes::BytesMut;
 use libp2p::{
-    StreamProtocol,
+    PeerId, StreamProtocol,
     request_response::{self, ProtocolSupport},
 };
 
@@ -18,19 +18,21 @@ use crate::{
 
 pub(crate) const PROTOCOL: StreamProtocol = StreamProtocol::new("/ocipfs/members/1.0.0");
 /// A list and a key.
-const MAX_MESSAGE: usize = 2 * signed::MAX_BYTES + 64;
+const MAX_MESSAGE: usize = 2 * signed::MAX_BYTES + 128;
 /// Messages that one connection sends and receives at a time.
 const MAX_STREAMS: usize = 4;
 
 pub(crate) type Behaviour = request_response::Behaviour<Codec<Message, Message>>;
 pub(crate) type Event = request_response::Event<Message, Message>;
 
-/// What a member has: by numbers, 0 for nothing, and perhaps itself.
+/// What a member has: by numbers, 0 for nothing, and perhaps the documents themselves.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Message {
     pub(crate) list_sequence: u64,
     /// When that list was signed, in seconds since 1970.
     pub(crate) list_issued: u64,
+    /// The admin that signed it; a peer of an earlier version does not say it.
+    pub(crate) list_admin: Option<PeerId>,
     pub(crate) key_sequence: u64,
     /// A signed admission list, or nothing.
     pub(crate) list: Vec<u8>,
@@ -48,8 +50,8 @@ pub(crate) fn behaviour() -> Behaviour {
 impl Message {
     /// Returns the numbers alone.
     pub(crate) fn sequences(&self) -> Self {
-        let Self { list_sequence, list_issued, key_sequence, .. } = *self;
-        Self { list_sequence, list_issued, key_sequence, ..Self::default() }
+        let Self { list_sequence, list_issued, list_admin, key_sequence, .. } = *self;
+        Self { list_sequence, list_issued, list_admin, key_sequence, ..Self::default() }
     }
 
     /// Returns what orders lists.
@@ -70,6 +72,7 @@ impl WireMessage for Message {
             (4, Value::Slice(key)) => message.key = key.into(),
             (5, Value::Number(seconds)) => message.remaining = seconds,
             (6, Value::Number(issued)) => message.list_issued = issued,
+            (7, Value::Slice(admin)) => message.list_admin = PeerId::from_bytes(&admin).ok(),
             _ => {}
         })?;
         Ok(message)
@@ -87,6 +90,9 @@ impl WireMessage for Message {
         }
         put_number(&mut bytes, 5, self.remaining);
         put_number(&mut bytes, 6, self.list_issued);
+        if let Some(admin) = &self.list_admin {
+            put_slice(&mut bytes, 7, &admin.to_bytes());
+        }
         bytes
     }
 }
@@ -103,6 +109,7 @@ mod tests {
         let full = Message {
             list_sequence: 1,
             list_issued: 6,
+            list_admin: Some(PeerId::random()),
             key_sequence: 2,
             list: vec![3; 300],
             key: vec![4],

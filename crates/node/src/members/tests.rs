@@ -291,3 +291,25 @@ fn an_admin_whose_first_list_cannot_be_written_is_made_by_the_next_try() {
     let admin = members.init_admin([]).unwrap();
     assert!(matches!(members.init_admin([]), Err(AdminError::Exists(there)) if there == admin));
 }
+
+#[test]
+fn a_list_that_peers_tell_of_is_known_where_no_admin_is_trusted() {
+    let swarm = Swarm::new();
+    let (dir, peers) = (tempfile::tempdir().unwrap(), [PeerId::random(), PeerId::random()]);
+    let open = open(dir.path(), &swarm.key, None);
+    open.hear_of_list(peers[0], &Message::default());
+    assert_eq!(open.told_list(), None);
+    // A peer of an earlier version does not say who signed it.
+    let told = swarm.admin.sequences();
+    open.hear_of_list(peers[0], &Message { list_admin: None, ..told.clone() });
+    assert_eq!(open.told_list().map(|list| (list.peer, list.admin)), Some((peers[0], None)));
+    open.hear_of_list(peers[1], &told);
+    let list = open.told_list().unwrap();
+    assert_eq!((list.peer, list.admin, list.sequence), (peers[1], swarm.admin.admin(), 2));
+    assert!(list.issued > 0);
+    // An older one changes nothing, and where an admin is trusted none is told of.
+    open.hear_of_list(peers[0], &Message { list_sequence: 1, ..told.clone() });
+    assert_eq!(open.told_list(), Some(list));
+    swarm.member.hear_of_list(peers[0], &told);
+    assert_eq!(swarm.member.told_list(), None);
+}

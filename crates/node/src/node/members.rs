@@ -6,7 +6,7 @@ use libp2p::PeerId;
 
 use super::Node;
 use crate::{
-    AdminError, AdmissionList, Stopped, SwarmKey,
+    AdminError, AdmissionList, Stopped, SwarmKey, ToldList,
     command::SwarmCommand,
     members::{Members, succeeds},
 };
@@ -44,6 +44,11 @@ impl Node {
     /// Returns the admission list; without one every holder of the swarm key is a member.
     pub fn admission_list(&self) -> Result<Option<AdmissionList>, AdminError> {
         Ok(self.members()?.list())
+    }
+
+    /// Returns the admission list that peers told of and this node does not use, since it knows no admin.
+    pub fn told_admission_list(&self) -> Option<ToldList> {
+        self.members().ok().and_then(Members::told_list)
     }
 
     /// Makes this node the admin of its swarm. The first members are this node and the connected peers.

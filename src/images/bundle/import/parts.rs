@@ -218,7 +218,7 @@ fn end_of(bundle: &Cid, block: &Block) -> Option<EndOfPart> {
     EndOfPart::parse(&block.data).filter(|end| end.bundle == bundle.to_string())
 }
 
-/// Says which parts of a bundle were not among the files.
+/// Says which parts of a bundle were not among the files. What earlier imports read is not known.
 fn missing_parts(parts: &BTreeSet<u32>, last: Option<u32>) -> Option<String> {
     let end = last.or(parts.last().copied())?;
     let missing: Vec<String> =
@@ -226,7 +226,10 @@ fn missing_parts(parts: &BTreeSet<u32>, last: Option<u32>) -> Option<String> {
     let unknown = last.is_none().then(|| format!("those after {end}"));
     let all: Vec<String> = missing.into_iter().chain(unknown).collect();
     let known = if last.is_some() { format!(" of {end}") } else { String::new() };
-    (!all.is_empty()).then(|| format!("parts of the bundle are missing: {}{known}", all.join(", ")))
+    (!all.is_empty()).then(|| {
+        let all = all.join(", ");
+        format!("parts of the bundle were not given: {all}{known}; import those, too, that no earlier import has read")
+    })
 }
 
 #[cfg(test)]
@@ -238,13 +241,17 @@ mod tests {
         for (parts, last, expected) in [
             (&[1u32][..], Some(1), None),
             (&[1, 2, 3], Some(3), None),
-            (&[3, 1], Some(3), Some("parts of the bundle are missing: 2 of 3")),
-            (&[2, 1], None, Some("parts of the bundle are missing: those after 2")),
-            (&[2], None, Some("parts of the bundle are missing: 1, those after 2")),
+            (&[3, 1], Some(3), Some("2 of 3")),
+            (&[2, 1], None, Some("those after 2")),
+            (&[2], None, Some("1, those after 2")),
             (&[], None, None),
         ] {
             let parts = parts.iter().copied().collect();
-            assert_eq!(missing_parts(&parts, last).as_deref(), expected, "{parts:?} {last:?}");
+            let told = missing_parts(&parts, last);
+            let named = told.as_deref().and_then(|told| {
+                Some(told.strip_prefix("parts of the bundle were not given: ")?.split_once(';')?.0)
+            });
+            assert_eq!((named, told.is_some()), (expected, expected.is_some()), "{parts:?} {last:?}");
         }
     }
 }
