@@ -34,25 +34,7 @@ pub async fn run(global: &Global) -> Result<(), Exit> {
             }
         }
         outln!("reachable   {}", reachability(status.reachability));
-        outln!("network     {}, {} peers connected", status.network, status.peers);
-        if let Some(list) = &status.admission_list {
-            outln!("            {}", admission_list(list));
-        }
-        if status.bootstrap_peers + status.remembered_peers > 0 {
-            outln!(
-                "            {} of {} bootstrap peers unreachable, started with {} remembered peers",
-                status.unreachable_bootstrap_peers,
-                status.bootstrap_peers,
-                status.remembered_peers
-            );
-        }
-        if status.http_providers > 0 {
-            outln!("            {} HTTP providers asked", status.http_providers);
-        }
-        for address in &status.rejected_handshakes {
-            outln!("            peer at {address} rejected the handshake: different swarm key?");
-        }
-        clock(&status);
+        network(&status);
         let behind = match status.peers {
             0 => "no peer to tell".to_string(),
             _ => format!("{} s behind", status.announce_lag_seconds),
@@ -76,6 +58,29 @@ pub async fn run(global: &Global) -> Result<(), Exit> {
         published(&status.published);
         status.followed.iter().for_each(followed);
     })
+}
+
+/// Says who is connected, and who could not be.
+fn network(status: &NodeStatus) {
+    outln!("network     {}, {} peers connected", status.network, status.peers);
+    if let Some(list) = &status.admission_list {
+        outln!("            {}", admission_list(list));
+    }
+    if status.bootstrap_peers + status.remembered_peers > 0 {
+        outln!(
+            "            {} of {} bootstrap peers unreachable, started with {} remembered peers",
+            status.unreachable_bootstrap_peers,
+            status.bootstrap_peers,
+            status.remembered_peers
+        );
+    }
+    if status.http_providers > 0 {
+        outln!("            {} HTTP providers asked", status.http_providers);
+    }
+    for address in &status.rejected_handshakes {
+        outln!("            peer at {address} rejected the handshake: different swarm key?");
+    }
+    clock(status);
 }
 
 /// Says which pushed images clients get only if they may sign them.
