@@ -12,7 +12,7 @@ mod event;
 mod repeated;
 pub mod webhook;
 
-use std::{hash::Hash, sync::Arc, time::Instant};
+use std::{hash::Hash, net::IpAddr, sync::Arc, time::Instant};
 
 use super::{access_log::RequestLine, reloaded::Reload};
 pub use audit::Audit;
@@ -25,13 +25,20 @@ pub use webhook::{WebhookOptions, WebhookUrl, Webhooks};
 pub struct Events {
     audit: Option<Audit>,
     webhooks: Option<Webhooks>,
-    repeated: Arc<Repeated>,
+    refused: Arc<Refused>,
+}
+
+/// What was told lately: one kind does not hide the other.
+#[derive(Default)]
+struct Refused {
+    logins: Repeated,
+    denials: Repeated,
 }
 
 impl Events {
     /// Events for these.
     pub fn new(audit: Option<Audit>, webhooks: Option<Webhooks>) -> Self {
-        Self { audit, webhooks, repeated: Arc::default() }
+        Self { audit, webhooks, refused: Arc::default() }
     }
 
     /// Whether events go anywhere.
@@ -46,19 +53,17 @@ impl Events {
         self.record(event).await;
     }
 
-    /// Tells an event unless one of the same `key` was told within a minute: clients repeat what is refused.
-    pub async fn tell_once(&self, event: &Event, key: impl Hash) {
-        if self.repeated.is_new(key, Instant::now()) {
+    /// Tells of a request that rules deny, unless one of the same `key` was told within a minute: clients repeat what is refused.
+    pub async fn tell_denial(&self, line: &RequestLine, key: impl Hash, event: &Event) {
+        if self.refused.denials.is_new(ip(line), key, Instant::now()) {
             self.tell(event).await;
         }
     }
 
-    /// Tells of credentials that are wrong; `shown` is what the request shows. A wrong password costs a hash, which bounds them. A
-    /// wrong token costs nothing, so a client has a line for each in a minute.
-    pub async fn tell_failed_login(&self, line: &RequestLine, shown: &str, event: Event) {
-        match line.user {
-            Some(_) => self.tell(&event).await,
-            None => self.tell_once(&event, (line.client.map(|client| client.ip()), shown)).await,
+    /// Tells of credentials that are wrong, unless the same client showed them within a minute; `shown` is what the request shows.
+    pub async fn tell_failed_login(&self, line: &RequestLine, shown: &str, event: &Event) {
+        if self.refused.logins.is_new(ip(line), (ip(line), shown), Instant::now()) {
+            self.tell(event).await;
         }
     }
 
@@ -81,4 +86,8 @@ impl Events {
         let audit = self.audit.iter().map(|audit| Box::new(audit.clone()) as Box<dyn Reload>);
         audit.chain(self.webhooks.iter().filter_map(Webhooks::file)).collect()
     }
+}
+
+fn ip(line: &RequestLine) -> Option<IpAddr> {
+    line.client.map(|client| client.ip())
 }

@@ -40,11 +40,12 @@ async fn answer(registry: Registry, request: Request, next: Next) -> Response {
         Some(Told::Done(event)) => registry.events.tell(&with_certificate(event)).await,
         Some(Told::FailedLogin(event)) => {
             let shown = shown.as_deref().unwrap_or_default();
-            registry.events.tell_failed_login(&line, shown, with_certificate(event)).await;
+            registry.events.tell_failed_login(&line, shown, &with_certificate(event)).await;
         }
         Some(Told::Denied(event)) => {
             let event = with_certificate(event);
-            registry.events.tell_once(&event, (&event.user, event.wanted, &event.repository)).await;
+            let key = (&event.user, event.wanted, &event.repository);
+            registry.events.tell_denial(&line, key, &event).await;
         }
         None => {}
     }

@@ -40,7 +40,7 @@ pub async fn log(State(rpc): State<Rpc>, request: Request, next: Next) -> Respon
     let response = next.run(request).await;
     if let (Some(sent), Some(_)) = (sent, response.extensions().get::<WrongLogin>()) {
         let event = Event::of_request(&line, Action::LoginFailed);
-        rpc.options.events.tell_failed_login(&line, &sent, event).await;
+        rpc.options.events.tell_failed_login(&line, &sent, &event).await;
     }
     line.when_sent(response)
 }

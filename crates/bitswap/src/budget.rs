@@ -160,6 +160,7 @@ impl Budget {
             let received = share.received.swap(0, Ordering::Relaxed);
             if received < READ_STEP as u64
                 && share.is_proven()
+                && share.paced.load(Ordering::Relaxed) == 0
                 && share.unfinished.load(Ordering::Relaxed) > 0
             {
                 share.proven.store(false, Ordering::Relaxed);
@@ -193,6 +194,8 @@ pub struct Share {
     unrequested: AtomicU64,
     streams: AtomicUsize,
     waiting: AtomicUsize,
+    /// Messages that wait for the maximum rate, for which the peer is not to blame.
+    paced: AtomicUsize,
     /// Ends the messages that are being read.
     evicted: Mutex<CancellationToken>,
 }
@@ -211,6 +214,7 @@ impl Share {
             unrequested: AtomicU64::new(0),
             streams: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
+            paced: AtomicUsize::new(0),
             evicted: Mutex::default(),
         }
     }

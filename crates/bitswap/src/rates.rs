@@ -8,6 +8,8 @@ use super::locked;
 
 /// Shorter messages, which are wants and presences, do not wait: without them the other direction would stop, too.
 const SHORT: usize = 4 << 10;
+/// What does not wait holds up the rest for so long at most: peers decide how much of it comes.
+const MAX_DEBT: Duration = Duration::from_secs(1);
 /// Bytes of so much time may pass at once after a pause.
 const BURST: Duration = Duration::from_millis(100);
 
@@ -42,21 +44,27 @@ impl Pacer {
     /// Waits until so many bytes may pass. They pass whole: the next ones wait for longer.
     pub async fn pass(&self, bytes: usize) {
         let Some(rate) = self.rate else { return };
-        if bytes >= SHORT {
-            let _turn = self.turn.lock().await;
-            let paid = *locked(&self.paid);
-            sleep_until(paid).await;
-            self.charge(bytes, rate);
-        } else {
-            self.charge(bytes, rate);
+        if bytes < SHORT {
+            return self.count(bytes);
         }
+        let _turn = self.turn.lock().await;
+        let paid = *locked(&self.paid);
+        sleep_until(paid).await;
+        let mut paid = locked(&self.paid);
+        *paid = (*paid).max(Instant::now() - BURST) + time_of(bytes, rate);
     }
 
-    fn charge(&self, bytes: usize, rate: NonZeroU64) {
-        let mut paid = locked(&self.paid);
-        let from = (*paid).max(Instant::now() - BURST);
-        *paid = from + Duration::from_secs_f64(bytes as f64 / rate.get() as f64);
+    /// Counts bytes that do not wait.
+    pub fn count(&self, bytes: usize) {
+        let Some(rate) = self.rate else { return };
+        let (mut paid, now) = (locked(&self.paid), Instant::now());
+        let before = (*paid).max(now - BURST);
+        *paid = (before + time_of(bytes, rate)).min(before.max(now + MAX_DEBT));
     }
+}
+
+fn time_of(bytes: usize, rate: NonZeroU64) -> Duration {
+    Duration::from_secs_f64(bytes as f64 / rate.get() as f64)
 }
 
 #[cfg(test)]
@@ -91,14 +99,28 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn short_messages_pass_at_once_and_are_paid_for() {
         let (pacer, start) = (pacer(), Instant::now());
-        pacer.pass(2 << 20).await;
-        for _ in 0..1024 {
+        for _ in 0..512 {
             pacer.pass(1024).await;
         }
         assert_eq!(start.elapsed(), Duration::ZERO);
         pacer.pass(SHORT).await;
         let took = start.elapsed().as_secs_f64();
-        assert!((2.8..=3.0).contains(&took), "{took}");
+        assert!((0.3..=0.5).contains(&took), "{took}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_of_short_messages_holds_up_the_rest_for_a_second_at_most() {
+        let (pacer, start) = (pacer(), Instant::now());
+        for _ in 0..1 << 20 {
+            pacer.pass(1024).await;
+        }
+        pacer.count(1 << 30);
+        pacer.pass(1 << 20).await;
+        assert!(start.elapsed() <= MAX_DEBT, "{:?}", start.elapsed());
+        // What waited for its turn is paid for in full.
+        pacer.count(1024);
+        pacer.pass(1 << 20).await;
+        assert!(start.elapsed() >= MAX_DEBT, "{:?}", start.elapsed());
     }
 
     #[tokio::test(start_paused = true)]

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use hickory_resolver::{
     ResolveError, TokioResolver,
-    config::{NameServerConfig, ResolverConfig},
+    config::{LookupIpStrategy, NameServerConfig, ResolverConfig},
     name_server::TokioConnectionProvider,
     proto::xfer::Protocol,
 };
@@ -28,6 +28,8 @@ pub(crate) fn resolver(dns: &Dns) -> Result<TokioResolver, ResolveError> {
     };
     let options = builder.options_mut();
     (options.timeout, options.attempts, options.cache_size) = (SERVER_TIMEOUT, MAX_ATTEMPTS, 0);
+    // The addresses of both families: who asks chooses.
+    options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
     Ok(builder.build())
 }
 

@@ -15,7 +15,7 @@ use crate::{
 const PAGE_SIZE: usize = 500;
 /// Names that are looked at.
 const MAX_NAMES: usize = 10_000;
-/// Tags that are looked at: the state is often asked for.
+/// Tags that are looked at, those of signatures included: the state is often asked for.
 const MAX_TAGS: usize = 500;
 /// Images that are told by name.
 const MAX_TOLD: usize = 10;
@@ -87,9 +87,12 @@ impl Search<'_> {
             (last, read) = (end.to_string(), read + names.len());
             for name in &names {
                 self.look_at(name)?;
+                if self.found.more {
+                    return Ok(self.found);
+                }
             }
-            self.found.more |= read >= MAX_NAMES;
-            if self.found.more {
+            if read >= MAX_NAMES {
+                self.found.more = true;
                 break;
             }
         }
@@ -103,12 +106,15 @@ impl Search<'_> {
             let tags = self.repositories.tags(name, &last, PAGE_SIZE)?;
             let Some((end, _)) = tags.last() else { return Ok(()) };
             last = end.to_string();
-            for (tag, digest) in tags.iter().filter(|(tag, _)| signed_by_tag(tag).is_none()) {
+            for (tag, digest) in &tags {
                 if self.looked_at >= MAX_TAGS {
                     self.found.more = true;
                     return Ok(());
                 }
                 self.looked_at += 1;
+                if signed_by_tag(tag).is_some() {
+                    continue;
+                }
                 if let Verdict::Withheld(why) =
                     self.signed.verdict(self.store, &policies, name, (digest, true))?
                 {

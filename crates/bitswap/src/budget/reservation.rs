@@ -107,12 +107,23 @@ impl Reservation {
     /// Counts `bytes` that are about to be read, and waits until the maximum rate lets them pass.
     pub async fn grow(&mut self, bytes: usize) -> Result<(), Error> {
         self.share.received.fetch_add(bytes as u64, Ordering::Relaxed);
-        self.share.budget.download.pass(bytes).await;
+        self.pace(bytes).await;
         if self.is_whole {
             return Ok(());
         }
         let budget = self.share.budget.clone();
         self.acquire(&budget.others, bytes.div_ceil(1024) as u32, || budget.evict_largest()).await
+    }
+
+    /// Only what this node asked for has a turn: with its streams a stranger could otherwise take most of the turns.
+    async fn pace(&self, bytes: usize) {
+        let download = &self.share.budget.download;
+        if self.share.has_open_requests() {
+            let _paced = CountGuard::one(&self.share, |share| &share.paced, usize::MAX);
+            download.pass(bytes).await;
+        } else {
+            download.count(bytes);
+        }
     }
 
     async fn acquire(&mut self, budget: &Arc<Semaphore>, kib: u32, evict: impl Fn()) -> Result<(), Error> {

@@ -117,7 +117,12 @@ impl Outbox {
             Self::Answers(_, _, Some(QueuedAnswer::Stripe(stripe))) => stripe.pieces(),
             Self::Wants(_, None) | Self::Answers(_, _, None) => return Ok(()),
         };
-        upload.pass(pieces.iter().map(Bytes::len).sum()).await;
+        let bytes = pieces.iter().map(Bytes::len).sum();
+        match self {
+            // Without wants the other direction would stop.
+            Self::Wants(..) => upload.count(bytes),
+            Self::Answers(..) => upload.pass(bytes).await,
+        }
         stream::write(&mut to.stream, &pieces, || activity.record_sent()).await
     }
 

@@ -56,6 +56,21 @@ struct Moves {
     bytes: u64,
 }
 
+impl Moves {
+    /// Returns how far it is by either; of another record, that alone counts.
+    fn furthest(self, now: Self) -> Self {
+        if now.sequence != self.sequence {
+            return now;
+        }
+        Self {
+            sequence: now.sequence,
+            directories: self.directories.max(now.directories),
+            repositories: self.repositories.max(now.repositories),
+            bytes: self.bytes.max(now.bytes),
+        }
+    }
+}
+
 struct Wait<'a> {
     instance: &'a Instance,
     name: IpnsName,
@@ -138,8 +153,10 @@ impl<'a> Wait<'a> {
             repositories: counts.repositories().done(),
             bytes: counts.bytes().done(),
         };
-        if moves != self.moves {
-            (self.moves, self.moved) = (moves, Instant::now());
+        // A walk that is tried again counts from the beginning: that is not progress.
+        let furthest = self.moves.furthest(moves);
+        if furthest != self.moves {
+            (self.moves, self.moved) = (furthest, Instant::now());
         }
         if counts.repositories().due() > 0 || self.fetching.is_some() {
             let Walked { done, due } = self.walked();
