@@ -72,11 +72,16 @@ fn close(schema: &mut Value) {
     }
 }
 
-/// An object of these fields, of which all that are listed are required.
+/// An object of these fields, of which all that are listed are required. It is read as draft 4, which has no `const` and no empty
+/// `required`.
 fn object(fields: &[(&str, Value)], required: &[&str]) -> Value {
     let fields: Map<String, Value> =
         fields.iter().map(|(name, schema)| ((*name).to_owned(), schema.clone())).collect();
-    json!({ "type": "object", "properties": fields, "required": required, "additionalProperties": false })
+    let mut object = json!({ "type": "object", "properties": fields, "additionalProperties": false });
+    if !required.is_empty() {
+        object["required"] = json!(required);
+    }
+    object
 }
 
 /// The part of the Prometheus operator's `monitoring.coreos.com/v1` that a chart uses.
@@ -107,8 +112,8 @@ fn service_monitor() -> Value {
         [("name", text.clone()), ("namespace", text), ("labels", texts.clone()), ("annotations", texts)];
     object(
         &[
-            ("apiVersion", json!({ "const": "monitoring.coreos.com/v1" })),
-            ("kind", json!({ "const": "ServiceMonitor" })),
+            ("apiVersion", json!({ "enum": ["monitoring.coreos.com/v1"] })),
+            ("kind", json!({ "enum": ["ServiceMonitor"] })),
             ("metadata", object(&metadata, &["name"])),
             ("spec", object(&spec, &["selector", "endpoints"])),
         ],
