@@ -133,7 +133,7 @@ async fn is_refused_by_serve(dir: &Path) {
     let mut serve = ocipfs(dir);
     serve.args(["serve", "--listen", "127.0.0.1:0", "--swarm-listen", "/ip4/127.0.0.1/tcp/0"]);
     let said = blocking(move || finish(&mut serve)).await;
-    said.failed(1, &["index.redb has format 4", "supports up to 3"]);
+    said.failed(1, &["has format 4", "supports up to 3"]);
     assert!(said.stdout.is_empty(), "{said:?}");
 }
 
