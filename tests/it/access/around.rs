@@ -76,7 +76,7 @@ async fn restricted_referrers_are_not_found_under_another_repository_name() {
         digests.map(|one| one["digest"].as_str().expect("a digest").to_owned()).collect::<Vec<_>>()
     };
     let secret = refer(&alice, "team/app", b"a secret sbom").await;
-    assert_eq!(listed(&alice, "team/app").await, [secret.clone()]);
+    assert_eq!(listed(&alice, "team/app").await, std::slice::from_ref(&secret));
     assert_eq!(bob.get(&format!("/v2/team/app/referrers/{image}")).await.status, 403);
     assert_eq!(listed(&bob, "bob/app").await, [""; 0]);
     let none = bob.get(&format!("/v2/bob/none/referrers/{image}")).await;

@@ -209,6 +209,14 @@ fn refused(access: &Access, visitor: &Visitor, method: &str, path: &str) -> Opti
     checked.err().map(|error| error.into_response().status())
 }
 
+/// Rules, groups, who asks with which scopes, and what.
+type Case = (
+    Vec<Written>,
+    Vec<(&'static str, Vec<&'static str>)>,
+    (By, Option<Vec<Asked>>),
+    (&'static str, Kind, &'static str, &'static str),
+);
+
 #[test]
 fn generated_requests_are_the_actions_that_a_simple_table_says() {
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -222,12 +230,7 @@ fn generated_requests_are_the_actions_that_a_simple_table_says() {
     let request = (select(&METHODS[..]), select(&KINDS[..]), select(&NAMES[..]), select(&NAMES[..]));
     // Each answer was there.
     let seen = std::cell::RefCell::new(HashMap::<Option<StatusCode>, usize>::new());
-    let run = |(rules, members, (by, scopes), (method, kind, name, from)): (
-        Vec<Written>,
-        Vec<(&'static str, Vec<&'static str>)>,
-        (By, Option<Vec<Asked>>),
-        (&'static str, Kind, &'static str, &'static str),
-    )| {
+    let run = |(rules, members, (by, scopes), (method, kind, name, from)): Case| {
         let members: HashMap<_, _> = members.into_iter().collect();
         let access = access(&users, &toml(&rules, &members));
         let world = World { rules: &rules, members: &members, by: &by, scopes: scopes.as_deref() };
