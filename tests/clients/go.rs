@@ -28,6 +28,12 @@ pub static NOTATION: Tool = Tool::required(
     "github.com/notaryproject/notation/cmd/notation",
     "v1.3.2",
 );
+/// The conformance suite of the OCI distribution specification.
+pub static CONFORMANCE: Tool = Tool::new(
+    "conformance",
+    "github.com/opencontainers/distribution-spec/conformance",
+    "v0.0.0-20260730175803-fee21197eb94",
+);
 /// pebble, an ACME server for tests.
 pub static PEBBLE: Tool = Tool::new("pebble", "github.com/letsencrypt/pebble/v2/cmd/pebble", "v2.10.3");
 /// The client of [`BUILDKITD`].
@@ -145,6 +151,11 @@ impl Client {
     /// Runs a command of it, and returns what it printed.
     pub fn run(&self, args: &[&str]) -> Result<String, String> {
         self.room.run(&[&[self.program.as_str()], args].concat())
+    }
+
+    /// Sets a variable for its commands.
+    pub fn set(&mut self, variable: &'static str, value: &str) {
+        self.room.set(variable, value.to_owned());
     }
 
     /// Where `name` is in its room.

@@ -31,8 +31,8 @@ pub use buildkit::BuildKit;
 pub use containerd::Containerd;
 pub use docker::Docker;
 pub use go::{
-    BUILDCTL, BUILDKITD, COSIGN, CRANE, Client, HELM, KUBECONFORM, KUBO, NOTATION, ORAS, PEBBLE, REGCTL,
-    SETTINGS, Tool, all, kubernetes_schemas,
+    BUILDCTL, BUILDKITD, CONFORMANCE, COSIGN, CRANE, Client, HELM, KUBECONFORM, KUBO, NOTATION, ORAS, PEBBLE,
+    REGCTL, SETTINGS, Tool, all, kubernetes_schemas,
 };
 pub use nerdctl::Nerdctl;
 pub use podman::Podman;
