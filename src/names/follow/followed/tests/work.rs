@@ -66,18 +66,26 @@ async fn work_for_a_push(repositories: u32, tags: u32) -> [u64; 2] {
     [after[0] - before[0], after[1] - before[1]]
 }
 
+/// Holds that the work is about the same with so many more repositories or tags. On a busy machine a follower may read something
+/// again, which is measured again then: what grows with the number grows each time.
+async fn does_not_grow(few: (u32, u32), many: (u32, u32)) {
+    let mut measured = Vec::new();
+    for _ in 0..3 {
+        let work = [work_for_a_push(few.0, few.1).await, work_for_a_push(many.0, many.1).await];
+        if work[0].into_iter().zip(work[1]).all(|(few, many)| many <= few + few / 2 + 4) {
+            return;
+        }
+        measured.push(work);
+    }
+    panic!("the work of a push at {few:?} and at {many:?} repositories and tags: {measured:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_cost_of_a_push_at_a_follower_does_not_grow_with_the_number_of_repositories() {
-    let [few, many] = [work_for_a_push(500, 1).await, work_for_a_push(2000, 1).await];
-    for (few, many) in few.into_iter().zip(many) {
-        assert!(many <= few + few / 2 + 4, "{few} blocks at 500 repositories, {many} at 2,000");
-    }
+    does_not_grow((500, 1), (2000, 1)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_cost_of_a_tag_at_a_follower_does_not_grow_with_the_number_of_tags() {
-    let [few, many] = [work_for_a_push(1, 2500).await, work_for_a_push(1, 10_000).await];
-    for (few, many) in few.into_iter().zip(many) {
-        assert!(many <= few + few / 2 + 4, "{few} blocks at 2,500 tags, {many} at 10,000");
-    }
+    does_not_grow((1, 2500), (1, 10_000)).await;
 }
