@@ -28,7 +28,7 @@ pub struct Events {
     refused: Arc<Refused>,
 }
 
-/// What was told lately: one kind does not hide the other.
+/// What was told in the last minute: one kind does not hide the other.
 #[derive(Default)]
 struct Refused {
     logins: Repeated,

@@ -67,7 +67,7 @@ async fn are_told_apart(parts: &[&str; 3], source: &Source) {
         shown["parts"],
         json!([{ "file": parts[2], "part": 3, "last": true }, { "file": parts[0], "part": 1, "last": false }])
     );
-    // A whole bundle is no part, and files of two bundles are not one.
+    // A whole bundle is not a part, and files of two bundles are not one bundle.
     let (whole, _) = source.export("whole.car", &["team/app0:1.0"]);
     let shown = inspect(&[&whole]);
     assert!(shown.code == Some(0) && !shown.stdout.contains("part "), "{shown:?}");

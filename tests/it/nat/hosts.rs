@@ -219,7 +219,7 @@ impl KuboHost {
         )
     }
 
-    /// A daemon that can be dialled and asks the routing system, of which it is no server: only a record leads to it.
+    /// A daemon that can be dialled and asks the routing system without serving it: only a record leads to it.
     pub fn provider(lab: &Lab, host: &str, bootstrap: &[&str]) -> Self {
         let bootstrap = serde_json::json!(bootstrap).to_string();
         Self::start(
