@@ -1,6 +1,9 @@
 //! What a command did that the audit log and webhooks tell of: tokens that it made or revoked, images that it brought or removed.
 
-use super::{BundleReply, ExportedImage, Reply, RepoCollected, RepoReply, RepoRequest, Request, TokenReply};
+use super::{
+    BundleReply, ExportedImage, Reply, RepoCollected, RepoReply, RepoRequest, Request, TokenReply,
+    instance::Target,
+};
 use crate::http::events::{Action, Event};
 
 /// What stands for the address of a command, which comes over the control socket.
@@ -55,11 +58,10 @@ fn pushed(image: &ExportedImage, registry: &str) -> Event {
     Event { repository: Some(repository), reference, digest, ..Event::now(Action::Push) }
 }
 
-/// Splits `NAME`, `NAME:TAG` or `NAME@DIGEST`.
+/// Returns a repository, and the tag or the digest, of what a command names.
 fn split(what: &str, registry: &str) -> (String, Option<String>) {
-    let what = what.strip_prefix(registry).and_then(|rest| rest.strip_prefix('/')).unwrap_or(what);
-    let split = what.split_once('@').or_else(|| what.rsplit_once(':'));
-    split.map_or((what.into(), None), |(name, reference)| (name.into(), Some(reference.into())))
+    let Target { name, tag, digest } = Target::split(what, registry);
+    (name.into(), digest.or(tag).map(String::from))
 }
 
 #[cfg(test)]

@@ -13,7 +13,6 @@ mod network;
 mod readers;
 mod reference;
 mod repo;
-mod signed;
 mod status;
 mod store;
 mod swarm;
@@ -40,6 +39,7 @@ use crate::{
 use lock::Lock;
 pub use lock::make_data_dir;
 use readers::Readable;
+pub(super) use reference::Target;
 
 pub use network::Network;
 

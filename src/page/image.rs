@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     names::{Asked, BlobSource, Document, Error, NameKind, Resolver},
-    signatures::{Verdict, Withheld},
+    signatures::Withheld,
 };
 
 /// Entries of an index that are read of one image, and of each of a list.
@@ -138,10 +138,8 @@ impl Images<'_> {
         if self.sees_unsigned {
             return Ok(());
         }
-        match self.kind.verdict(self.resolver, Asked::Manifest(document)).await? {
-            Verdict::Passed => Ok(()),
-            Verdict::Withheld(why) => Err(Unread::Unsigned(why)),
-        }
+        let verdict = self.kind.verdict(self.resolver, Asked::Manifest(document)).await?;
+        verdict.withheld().map_or(Ok(()), |why| Err(Unread::Unsigned(why)))
     }
 
     async fn entry(self, entry: Descriptor) -> Part {

@@ -27,6 +27,14 @@ impl Verdict {
     pub fn is_passed(&self) -> bool {
         *self == Self::Passed
     }
+
+    /// Returns why the content is not served to all, if it is not.
+    pub fn withheld(self) -> Option<Withheld> {
+        match self {
+            Self::Passed => None,
+            Self::Withheld(why) => Some(why),
+        }
+    }
 }
 
 /// Why content is served only to those who may sign it.

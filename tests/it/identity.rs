@@ -51,15 +51,21 @@ fn rivals(status: &Value) -> &Value {
     &status["published"]["rivals"]
 }
 
-async fn a_cloned_node_directory_is_reported_as_a_conflicting_writer_by_both_nodes() {
+/// A node directory that has published `image` as `app:1`, a copy of it, and their name.
+async fn cloned(image: &Image) -> ([tempfile::TempDir; 2], String) {
     let dirs = [(); 2].map(|()| tempfile::tempdir().unwrap());
-    let images = [1, 2, 3, 4].map(|n| Image::of(&format!("{n}"), n * 1000));
     let original = Serve::start_in(dirs[0].path(), &[]);
     let name = name_of(&original);
-    push(&original, "app", "1", &images[0]).await;
+    push(&original, "app", "1", image).await;
     published(&original).await;
     assert!(original.stop().success());
     copy(dirs[0].path(), dirs[1].path());
+    (dirs, name)
+}
+
+async fn a_cloned_node_directory_is_reported_as_a_conflicting_writer_by_both_nodes() {
+    let images = [1, 2, 3, 4].map(|n| Image::of(&format!("{n}"), n * 1000));
+    let (dirs, name) = cloned(&images[0]).await;
 
     let follower = Serve::start(&["--follow", &name]);
     let [original, clone] =
@@ -104,14 +110,8 @@ fn names_rival<'a>(name: &'a str, other: &'a Serve) -> impl Fn(&Value) -> bool +
 }
 
 async fn a_conflicting_writer_is_found_by_the_dht_alone() {
-    let dirs = [(); 2].map(|()| tempfile::tempdir().unwrap());
     let images = [1, 2, 3, 4].map(|n| Image::of(&format!("{n}"), n * 1000));
-    let original = Serve::start_in(dirs[0].path(), &[]);
-    let name = name_of(&original);
-    push(&original, "app", "1", &images[0]).await;
-    published(&original).await;
-    assert!(original.stop().success());
-    copy(dirs[0].path(), dirs[1].path());
+    let (dirs, name) = cloned(&images[0]).await;
 
     // Nodes with one identity do not connect to each other, and the only peer of both has neither pubsub nor the fetch protocol.
     let router = Router::start().await;

@@ -51,7 +51,7 @@ impl Rpc {
     }
 
     /// `http://127.0.0.1:PORT`.
-    fn url(&self) -> String {
+    pub fn url(&self) -> String {
         let api = self.api();
         let parts: Vec<&str> = api.split('/').collect();
         format!("http://{}:{}", parts[2], parts[4])

@@ -31,6 +31,25 @@ impl ImageRef {
     }
 }
 
+/// A pushed repository, and perhaps a tag or a manifest of it, as a command names it.
+pub struct Target<'a> {
+    pub name: &'a str,
+    pub tag: Option<&'a str>,
+    pub digest: Option<&'a str>,
+}
+
+impl<'a> Target<'a> {
+    /// Splits `NAME`, `NAME:TAG` or `NAME@DIGEST`; the node's own registry may stand in front.
+    pub fn split(text: &'a str, registry: &str) -> Self {
+        let text = text.strip_prefix(registry).and_then(|rest| rest.strip_prefix('/')).unwrap_or(text);
+        match (text.split_once('@'), text.rsplit_once(':')) {
+            (Some((name, digest)), _) => Self { name, tag: None, digest: Some(digest) },
+            (None, Some((name, tag))) => Self { name, tag: Some(tag), digest: None },
+            (None, None) => Self { name: text, tag: None, digest: None },
+        }
+    }
+}
+
 impl Instance {
     /// Leaves out the registry: this one, or another.
     pub(super) fn without_own_registry<'a>(&self, text: &'a str) -> &'a str {

@@ -2,7 +2,7 @@
 
 use ocipfs_oci::{Digest, Name, Reference, Tag};
 
-use super::Instance;
+use super::{Instance, reference::Target};
 use crate::{
     content::{StoreError, now},
     control::{
@@ -110,18 +110,11 @@ impl Instance {
 
     /// A repository, and perhaps a tag or a manifest of it; the registry in front may be left out.
     fn parse_target(&self, what: &str) -> Result<(Name, Option<Reference>), Failure> {
-        let what = what.strip_prefix(&format!("{}/", self.0.registry)).unwrap_or(what);
-        if let Some((name, digest)) = what.split_once('@') {
-            let digest: Digest = digest.parse().map_err(Failure::new)?;
-            return Ok((parse_name(name)?, Some(Reference::Digest(digest))));
-        }
-        match what.rsplit_once(':') {
-            Some((name, tag)) => {
-                let tag: Tag = tag.parse().map_err(Failure::new)?;
-                Ok((parse_name(name)?, Some(Reference::Tag(tag))))
-            }
-            None => Ok((parse_name(what)?, None)),
-        }
+        let Target { name, tag, digest } = Target::split(what, &self.0.registry);
+        let tag = tag.map(|tag| tag.parse().map(Reference::Tag).map_err(Failure::new)).transpose()?;
+        let digest =
+            digest.map(|digest| digest.parse().map(Reference::Digest).map_err(Failure::new)).transpose()?;
+        Ok((parse_name(name)?, digest.or(tag)))
     }
 }
 

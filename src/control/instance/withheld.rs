@@ -1,4 +1,5 @@
-//! Pushed images that the signature policies withhold, as the state of a node tells them, and a warning about those that are imported.
+//! What of pushed and imported repositories the signature policies withhold: of manifests that are named, in the state of a node, and
+//! as a warning about what is imported.
 
 use ocipfs_oci::{Digest, Name, Tag};
 
@@ -8,7 +9,7 @@ use crate::{
     control::{Failure, Note, WithheldImage, WithheldImages, failure::content_failure},
     images::{import::Imported, repository::Repositories, signed::SignedRepositories},
     names::{Asked, Error, NameKind},
-    signatures::{PolicySource, Verdict, Withheld, signed_by_tag},
+    signatures::{PolicySource, Withheld, signed_by_tag},
 };
 
 /// Names and tags that are read at a time.
@@ -21,6 +22,26 @@ const MAX_TAGS: usize = 500;
 const MAX_TOLD: usize = 10;
 
 impl Instance {
+    /// Returns for each of these manifests why it is served only to those who may sign it; none for those that pass.
+    pub(super) async fn withheld(&self, all: Vec<(Name, Digest)>) -> Result<Vec<Option<String>>, Failure> {
+        let source = self.resolver().policies().clone();
+        if source.current().is_none() {
+            return Ok(vec![None; all.len()]);
+        }
+        let signed = SignedRepositories::new(self.resolver().repositories().clone(), source.clone());
+        let judge = move |store: &Store| {
+            let why = |(name, digest): &(Name, Digest)| match source.of(name.as_str()) {
+                Some(policies) => {
+                    let verdict = signed.verdict(store, &policies, name, (digest, true))?;
+                    Ok(verdict.withheld().map(|why| why.to_string()))
+                }
+                None => Ok(None),
+            };
+            all.iter().map(why).collect()
+        };
+        self.content().store().run(judge).await.map_err(|error| content_failure(error.into()))
+    }
+
     /// Returns which tagged images are served only to those who may sign them; none where there are no policies.
     pub(super) async fn withheld_tags(&self) -> Result<Option<WithheldImages>, Failure> {
         let policies = self.resolver().policies().clone();
@@ -61,10 +82,7 @@ impl Instance {
             let document = kind.manifest(resolver, &of.reference).await?;
             kind.verdict(resolver, Asked::Manifest(&document)).await
         };
-        match verdict.await.map_err(|error: Error| Failure::new(error))? {
-            Verdict::Passed => Ok(None),
-            Verdict::Withheld(why) => Ok(Some(why)),
-        }
+        Ok(verdict.await.map_err(|error: Error| Failure::new(error))?.withheld())
     }
 }
 
@@ -115,9 +133,8 @@ impl Search<'_> {
                 if signed_by_tag(tag).is_some() {
                     continue;
                 }
-                if let Verdict::Withheld(why) =
-                    self.signed.verdict(self.store, &policies, name, (digest, true))?
-                {
+                let verdict = self.signed.verdict(self.store, &policies, name, (digest, true))?;
+                if let Some(why) = verdict.withheld() {
                     self.found.add(name, tag, digest, &why);
                 }
             }

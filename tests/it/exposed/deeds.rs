@@ -79,9 +79,7 @@ async fn failed_logins_of_the_rpc_are_lines_of_the_audit_log_with_the_address() 
     let users = users(&dir.path().join("users"), &[("me", "secret")]);
     let (path, flag) = audit(&dir);
     let rpc = Rpc::start(&["--rpc-htpasswd", &users, "--audit-log", &flag]);
-    let api = std::fs::read_to_string(rpc.node.data_dir().join("api")).unwrap();
-    let parts: Vec<&str> = api.split('/').collect();
-    let url = format!("http://{}:{}/api/v0/version", parts[2], parts[4]);
+    let url = format!("{}/api/v0/version", rpc.url());
     let status = async |headers: &[(&str, &str)]| ask("POST", &url, headers).await.status;
     assert_eq!(status(&[("authorization", &basic("me", "secret"))]).await, 200);
     assert_eq!(status(&[]).await, 401, "it shows no login");
