@@ -39,15 +39,22 @@ pub struct Dns {
 
 impl Dns {
     pub async fn start() -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+        let (socket, listener) = Self::bind().await;
         let (address, zone) = (socket.local_addr().expect("an address"), Arc::<Zone>::default());
         let mut tasks = JoinSet::new();
         tasks.spawn(zone.clone().run(socket));
-        // Another test may have the port for TCP; then only UDP is answered.
-        if let Ok(listener) = TcpListener::bind(address).await {
-            tasks.spawn(zone.clone().run_over_tcp(listener));
-        }
+        tasks.spawn(zone.clone().run_over_tcp(listener));
         Self { address, zone, _tasks: tasks }
+    }
+
+    /// Takes a port of both protocols: clients use either. Another test may have the one for TCP.
+    async fn bind() -> (UdpSocket, TcpListener) {
+        loop {
+            let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+            if let Ok(listener) = TcpListener::bind(socket.local_addr().expect("an address")).await {
+                return (socket, listener);
+            }
+        }
     }
 
     /// Returns the value for `--dns-resolver`.

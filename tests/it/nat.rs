@@ -99,8 +99,8 @@ fn to_kubo(transport: Transport) {
 /// Waits until the routing system knows a provider.
 pub fn announced(router: &KuboHost, cid: &str, peer: &str) {
     until("the content is announced", || {
-        let found = router.kubo.try_run(&["routing", "findprovs", "--timeout", "2s", cid]);
-        found.is_ok_and(|found| found.contains(peer)).then_some(())
+        let find = ["routing", "findprovs", "--num-providers", "1", "--timeout", "5s", cid];
+        router.kubo.try_run(&find).is_ok_and(|found| found.contains(peer)).then_some(())
     });
 }
 
