@@ -96,6 +96,8 @@ struct Target<'a> {
 pub struct Options {
     /// Who may pull and push.
     pub access: Access,
+    /// Whether manifests are accepted without some of their blobs.
+    pub sparse_images: bool,
     /// Whether the trustless gateway is served beside the registry.
     pub gateway: bool,
     /// The page for browsers, if it is served.
@@ -122,11 +124,11 @@ pub fn read_only(access: &Access, address: SocketAddr) -> Option<String> {
 pub async fn serve(
     listener: TcpListener,
     resolver: Resolver,
-    Options { access, gateway, page, metrics, closing, events, tls }: Options,
+    Options { access, sparse_images, gateway, page, metrics, closing, events, tls }: Options,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let place = RegistryPlace::new(listener.local_addr()?, access.public_url().cloned());
-    let pushes = Pushes::new(resolver.clone());
+    let pushes = Pushes::new(resolver.clone(), sparse_images);
     let app = router(Registry { resolver, pushes: pushes.clone(), access, place, events }, gateway, page)
         .layer(from_fn_with_state(closing, say_close))
         .layer(from_fn_with_state(metrics, measure));

@@ -143,7 +143,8 @@ async fn serve_until_stopped(
     let (metrics, closing) = (operations.http(), operations.closing());
     let access = access.with_tokens(instance.tokens().clone());
     let (gateway, page) = (settings.gateway(), operations.page(instance));
-    let options = registry::Options { access, gateway, page, metrics, closing, events, tls };
+    let sparse_images = settings.sparse_images();
+    let options = registry::Options { access, sparse_images, gateway, page, metrics, closing, events, tls };
     let registry =
         tokio::spawn(registry::serve(listener, instance.resolver().clone(), options, stop.clone()));
     let rpc = rpc.map(|rpc| rpc.serve(instance, settings, of_rpc, stop.clone())).transpose()?;

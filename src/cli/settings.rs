@@ -137,6 +137,9 @@ pub struct Settings {
     #[arg(long, value_name = "PATTERN=TAGS[,TIME]", env = "OCIPFS_RETENTION", value_delimiter = ';', num_args = 1..)]
     #[serde(default, deserialize_with = "list::deserialize")]
     retention: Option<Vec<Rule>>,
+    /// Accept pushed image manifests although some of their blobs were never pushed; pulling such an image fails [default: false]
+    #[arg(long, env = "OCIPFS_SPARSE_IMAGES", num_args = 0..=1, default_missing_value = "true", value_name = "true|false")]
+    sparse_images: Option<bool>,
     #[command(flatten)]
     #[serde(flatten)]
     access: AccessSettings,
@@ -267,6 +270,7 @@ impl Settings {
             upload_grace: self.upload_grace.or(file.upload_grace),
             keep_untagged: self.keep_untagged.or(file.keep_untagged),
             retention: self.retention.or(file.retention),
+            sparse_images: self.sparse_images.or(file.sparse_images),
             access: self.access.or(file.access),
             tls: self.tls.or(file.tls),
             gateway: self.gateway.or(file.gateway),

@@ -34,6 +34,7 @@ const EXPIRY_INTERVAL: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub struct Pushes {
     resolver: Resolver,
+    sparse_images: bool,
 }
 
 /// Parses the name of a repository that may be pushed to: names that a CID or a key defines are read-only.
@@ -52,9 +53,9 @@ pub fn parse_target(name: &str) -> Result<Name, Error> {
 }
 
 impl Pushes {
-    /// Receives pushes to the repositories of this resolver.
-    pub fn new(resolver: Resolver) -> Self {
-        Self { resolver }
+    /// Receives pushes to the repositories of this resolver; of images without some of their blobs only if these are allowed.
+    pub fn new(resolver: Resolver, sparse_images: bool) -> Self {
+        Self { resolver, sparse_images }
     }
 
     /// Begins an upload.

@@ -163,7 +163,7 @@ pub enum ConnectError {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum FetchError {
     /// No peer is connected, or the search ended without a provider.
-    #[error("no provider found for {cid} (asked {asked} peers for {:.1} s)", waited.as_secs_f64())]
+    #[error("no provider found for {cid} (asked {} for {:.1} s)", peers(*asked), waited.as_secs_f64())]
     NotFound {
         /// The missing block.
         cid: Cid,
@@ -207,7 +207,7 @@ pub enum FetchError {
 #[derive(Debug, thiserror::Error)]
 pub enum ResolveError {
     /// No record of a name was found.
-    #[error("no record found for {name} (asked {asked} peers for {:.1} s)", waited.as_secs_f64())]
+    #[error("no record found for {name} (asked {} for {:.1} s)", peers(*asked), waited.as_secs_f64())]
     NoRecord {
         /// The name.
         name: IpnsName,
@@ -313,4 +313,9 @@ pub enum RecordError {
     /// The node has stopped.
     #[error(transparent)]
     Stopped(#[from] Stopped),
+}
+
+/// `1 peer`, or as many as there are.
+fn peers(number: usize) -> String {
+    format!("{number} peer{}", if number == 1 { "" } else { "s" })
 }

@@ -47,6 +47,11 @@ impl Settings {
         }
     }
 
+    /// Whether manifests without some of their blobs are accepted.
+    pub fn sparse_images(&self) -> bool {
+        self.sparse_images.unwrap_or_default()
+    }
+
     /// What a command in the process works with.
     pub fn offline(&self) -> Options {
         let listen = self.listen.map_or_else(|| LISTEN.into(), |listen| listen.0.to_string());

@@ -15,8 +15,8 @@ pub struct InspectedManifest {
     pub subject: Option<Digest>,
     /// How its subject tells of it.
     pub referrer: Descriptor,
-    /// The blobs that it leads to, the configuration first.
-    pub blobs: Vec<Digest>,
+    /// The blobs without which it is refused, the configuration first.
+    pub required: Vec<Digest>,
     /// All that it references but its subject: what is removed with it, if nothing else references that.
     pub references: Vec<Digest>,
 }
@@ -33,7 +33,7 @@ impl InspectedManifest {
         &self,
         is_here: impl Fn(&Digest) -> Result<bool, StoreError>,
     ) -> Result<Vec<Digest>, StoreError> {
-        let missing = self.blobs.iter().filter_map(|digest| match is_here(digest) {
+        let missing = self.required.iter().filter_map(|digest| match is_here(digest) {
             Ok(true) => None,
             Ok(false) => Some(Ok(digest.clone())),
             Err(error) => Some(Err(error)),
@@ -62,13 +62,13 @@ pub fn inspect(bytes: &[u8], digest: &Digest, said: Option<&str>) -> Result<Insp
     let referrer = Descriptor::new(kind.clone(), digest.clone(), bytes.len() as u64);
     if kind.is_manifest() {
         let manifest = Manifest::parse(bytes).map_err(|e| e.to_string())?;
-        let blobs = manifest.blobs().filter(|blob| !blob.is_foreign()).map(|blob| blob.digest.clone());
-        let blobs = blobs.collect();
+        let required = manifest.blobs().filter(|blob| !blob.is_foreign()).map(|blob| blob.digest.clone());
+        let required = required.collect();
         let references = manifest.blobs().map(|blob| blob.digest.clone()).collect();
         let artifact_type = manifest.artifact_type.or(Some(manifest.config.media_type)).filter(is_stated);
         let referrer = Descriptor { artifact_type, annotations: manifest.annotations, ..referrer };
         let subject = manifest.subject.map(|subject| subject.digest);
-        return Ok(InspectedManifest { media_type: kind, subject, referrer, blobs, references });
+        return Ok(InspectedManifest { media_type: kind, subject, referrer, required, references });
     }
     if kind.is_index() {
         let Index { artifact_type, annotations, subject, manifests, .. } =
@@ -76,14 +76,20 @@ pub fn inspect(bytes: &[u8], digest: &Digest, said: Option<&str>) -> Result<Insp
         let references = manifests.into_iter().map(|manifest| manifest.digest).collect();
         let referrer = Descriptor { artifact_type, annotations, ..referrer };
         let subject = subject.map(|subject| subject.digest);
-        return Ok(InspectedManifest { media_type: kind, subject, referrer, blobs: Vec::new(), references });
+        return Ok(InspectedManifest {
+            media_type: kind,
+            subject,
+            referrer,
+            required: Vec::new(),
+            references,
+        });
     }
     let PushedShape { subject, artifact_type, .. } = json.unwrap_or_default();
     let subject = subject.map(|subject| subject.digest);
     let referrer = Descriptor { artifact_type: artifact_type.filter(is_stated), ..referrer };
     let mut references = digests_in(bytes);
     references.retain(|reference| Some(reference) != subject.as_ref());
-    Ok(InspectedManifest { media_type: kind, subject, referrer, blobs: Vec::new(), references })
+    Ok(InspectedManifest { media_type: kind, subject, referrer, required: Vec::new(), references })
 }
 
 /// Two that differ are refused: one digest must not mean two things to two clients (CVE-2021-41190).
@@ -148,7 +154,7 @@ mod tests {
             (media_type::OCI_LAYER_TAR, r#","urls":["https://example.org/x"]"#, 1),
         ] {
             let json = image(media_type::OCI_MANIFEST, &descriptor(kind, more));
-            assert_eq!(of(&json, None).unwrap().blobs.len(), blobs, "{json}");
+            assert_eq!(of(&json, None).unwrap().required.len(), blobs, "{json}");
         }
         let foreign = image(media_type::OCI_MANIFEST, &descriptor(media_type::DOCKER_FOREIGN_TAR_GZIP, ""));
         assert_eq!(of(&foreign, None).unwrap().references.len(), 2, "it goes with the manifest all the same");
@@ -186,7 +192,7 @@ mod tests {
                 of(&manifest, Some("application/vnd.oci.image.manifest.v1+json;charset=utf-8")).unwrap();
             assert_eq!(inspected.media_type, media_type::OCI_MANIFEST, "it becomes a header");
             assert_eq!(
-                (inspected.blobs.len(), inspected.referrer.artifact_type.unwrap().as_str()),
+                (inspected.required.len(), inspected.referrer.artifact_type.unwrap().as_str()),
                 (2, "sbom")
             );
             let index = format!(r#"{{"schemaVersion":2,"artifactType":"sbom","manifests":[{}]}}"#, odd(kind));

@@ -41,7 +41,7 @@ impl Resolver {
                 adopted.add_elsewhere(digest);
             }
         }
-        self.adopt_blobs(name, &manifest.blobs, &mut adopted).await?;
+        self.adopt_blobs(name, &manifest.required, &mut adopted).await?;
         if manifest.media_type.is_index() {
             self.adopt_children(name, &manifest.references, &mut adopted).await?;
         }
@@ -81,7 +81,7 @@ impl Resolver {
             }
             // Other documents need their memory while blobs are fetched.
             drop((turn, document));
-            self.adopt_blobs(name, &inspected.blobs, adopted).await?;
+            self.adopt_blobs(name, &inspected.required, adopted).await?;
             if let Some(blob) = self.stored(&digest).await? {
                 found.push((inspected.pushed(blob, content::now()), inspected));
             }

@@ -37,17 +37,20 @@ pub struct PushedManifest {
 }
 
 impl Pushes {
-    /// Stores a manifest and adds it to a repository, which must have its blobs.
+    /// Stores a manifest and adds it to a repository, which must have its blobs unless images may be sparse.
     ///
     /// What of them only followed repositories have is fetched, and part of this repository from then on.
     pub async fn put_manifest(&self, name: &Name, push: ManifestPush<'_>) -> Result<PushedManifest, Error> {
         let ManifestPush { reference, tags, immutable, moved_from, media_type, bytes } = push;
         let digest = checked_digest(reference, &bytes)?;
-        let inspected = self.inspect(&bytes, &digest, media_type).await?;
+        let mut inspected = self.inspect(&bytes, &digest, media_type).await?;
         // What is fetched for the manifest is not collected before the manifest holds it.
         let _guard = self.content().gc_guard().await;
         let adopted = self.resolver.adopt(name, (&digest, &tags), &inspected).await?;
-        self.check_blobs(name, &inspected, &adopted).await?;
+        match self.sparse_images {
+            true => inspected.required.clear(),
+            false => self.check_blobs(name, &inspected, &adopted).await?,
+        }
         let pushed = PushedManifest { digest: digest.clone(), subject: inspected.subject.clone() };
         let is_immutable: Vec<String> = immutable.iter().map(Tag::to_string).collect();
         let manifest = NewManifest { digest, tags, immutable, moved_from, inspected, adopted };

@@ -53,7 +53,7 @@ async fn a_cid_that_no_connected_peer_has_is_404_before_the_find_timeout() {
     node.until("the peer is connected", |status| status["peers"] == 1).await;
     for (path, code) in paths() {
         let answer = within(WITHOUT_WAITING, get(&node.url(&path))).await;
-        answer.refused(404, code, &["no provider found for", NOBODY_HAS, "asked 1 peers"]);
+        answer.refused(404, code, &["no provider found for", NOBODY_HAS, "asked 1 peer for"]);
     }
     // A 404 would say that the registry has no such endpoint.
     let referrers = format!("/v2/ipfs/{NOBODY_HAS}/referrers/sha256:{}", "0".repeat(64));

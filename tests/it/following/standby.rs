@@ -579,6 +579,7 @@ async fn tags_complete_in_status_are_served_after_sigkill_of_the_publisher() {
     let arguments = arguments(&name, &address, "all");
     let follower = Serve::start_in(other.path(), &arguments);
     let images = |n: u64| Image::with_layer(&n.to_string(), noise(20_000 + (n as usize * 7919) % 900_000));
+    let mut pulled = 0;
     for round in 0..rounds {
         for (repository, tag) in
             [("app", "latest".to_string()), ("app", format!("v{}", round % 5)), ("team/app", "1".into())]
@@ -593,10 +594,13 @@ async fn tags_complete_in_status_are_served_after_sigkill_of_the_publisher() {
             let repository_name = repository["name"].as_str().unwrap();
             for tag in repository["tags"].as_array().unwrap() {
                 whole(&follower, repository_name, tag.as_str().unwrap(), round).await;
+                pulled += 1;
             }
         }
         publisher = Serve::start_in(dir.path(), &["--swarm-listen", &listen]);
     }
+    eprintln!("{rounds} kills: {pulled} complete tags were pulled");
+    assert!(pulled >= rounds, "{pulled} tags");
     current(&follower, &publisher).await;
     assert_eq!(tags(&follower.status(), "app").as_array().map(Vec::len), Some(rounds.min(5) as usize + 1));
 }

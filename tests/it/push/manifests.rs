@@ -7,6 +7,7 @@ use super::{
     client::{descriptor, manifest},
 };
 use crate::{
+    following::{current, name_of, standby::arguments},
     harness::{Serve, trials},
     http::{ask, get, raw, send},
 };
@@ -20,6 +21,7 @@ pub fn trials() -> Vec<Trial> {
         a_manifest_with_missing_blobs_is_rejected,
         a_sparse_or_nested_index_is_accepted,
         a_manifest_with_missing_foreign_layers_is_accepted,
+        an_image_without_some_of_its_blobs_is_accepted_and_published_with_sparse_images,
         a_manifest_larger_than_4_mib_is_rejected,
         invalid_manifests_are_rejected_with_the_reason,
     ]
@@ -171,6 +173,25 @@ async fn a_manifest_with_missing_foreign_layers_is_accepted() {
         descriptor(media_type::DOCKER_FOREIGN_TAR_GZIP, b"2"),
     ]);
     assert_eq!(a.put("x", &json).await.status, 201);
+}
+
+async fn an_image_without_some_of_its_blobs_is_accepted_and_published_with_sparse_images() {
+    let node = Serve::start(&["--sparse-images"]);
+    let a = Repository::new(&node, "a");
+    let [config, layer, missing] = [b"{}".as_slice(), b"layer", b"missing"];
+    a.push(config).await;
+    let there = a.push(layer).await;
+    let json = manifest(config, &[layer, missing]);
+    assert_eq!(a.put("x", &json).await.status, 201);
+    let (name, address) = (name_of(&node), node.address().to_string());
+    let follower = Serve::start(&arguments(&name, &address, "all"));
+    current(&follower, &node).await;
+    for copy in [a, Repository::new(&follower, "a")] {
+        assert_eq!(copy.get("manifests/x").await.body, json.to_string().as_bytes());
+        assert_eq!(copy.get(&format!("blobs/{there}")).await.body, layer);
+        let answer = copy.get(&format!("blobs/{}", Digest::sha256_of(missing))).await;
+        assert_eq!(answer.status, 404, "{answer:?}");
+    }
 }
 
 async fn a_manifest_larger_than_4_mib_is_rejected() {

@@ -157,10 +157,14 @@ fn http(room: &Room, tar: &Path) -> Result<Row, Failure> {
     };
     let by_kubo = || {
         let settings = KuboSettings { router: Some(router.url.clone()), ..KuboSettings::default() };
-        let node = Kubo::start_with(room, &settings)?;
-        let taken = file.read(node.rpc())?;
-        node.discard()?;
-        Ok(taken)
+        let try_once = || {
+            let node = Kubo::start_with(room, &settings)?;
+            let taken = file.read(node.rpc());
+            node.discard()?;
+            taken
+        };
+        // About each tenth time its session takes late answers of its only provider for `DONT_HAVE`, and waits until it is killed.
+        (1..KUBO_TRIES).fold(try_once(), |taken, _| taken.or_else(|_| try_once()))
     };
     let contenders = vec![
         Contender::new("ocipfs over HTTP", over_http),
@@ -172,6 +176,9 @@ fn http(room: &Room, tar: &Path) -> Result<Row, Failure> {
     let row = row.ratio("ocipfs over Bitswap", Target::at_least(0.5));
     Ok(row.ratio("Kubo over HTTP", Target::at_least(3.0)))
 }
+
+/// How often Kubo tries to fetch over HTTP before it has failed.
+const KUBO_TRIES: usize = 3;
 
 /// A router that names one provider of everything.
 struct Router {

@@ -80,7 +80,7 @@ impl<'a> Completer<'a> {
     /// the blobs that an index has entries of.
     fn needed(&self, manifest: &InspectedManifest) -> HashSet<Digest> {
         let listed = manifest.references.iter().filter(|digest| self.listed.contains_key(digest));
-        manifest.blobs.iter().chain(listed).cloned().collect()
+        manifest.required.iter().chain(listed).cloned().collect()
     }
 
     fn repository_blob(&self, digest: &Digest) -> Option<RepositoryBlob> {
