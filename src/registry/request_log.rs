@@ -14,7 +14,7 @@ use super::{
     endpoint::{self, Endpoint},
     error::ApiError,
     is_read,
-    signed::{Signature, signed_by_tag},
+    signed::{Signature, signed_by_cosign},
 };
 use crate::http::{
     access_log::RequestLine,
@@ -102,7 +102,7 @@ fn pushed(path: &str, response: &Response, event: Event) -> Option<Event> {
     let path = endpoint::decode(path)?;
     let Endpoint::Manifest { name, reference } = Endpoint::parse(&path)? else { return None };
     let header = |name: &str| response.headers().get(name)?.to_str().ok().map(str::to_owned);
-    let signed = signed_by_tag(reference);
+    let signed = signed_by_cosign(reference);
     let is_signature = signed.is_some() || response.extensions().get::<Signature>().is_some();
     Some(Event {
         action: if is_signature { Action::Sign } else { Action::Push },

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::signatures::is_signature_type;
+use crate::signatures::{is_signature_type, signed_by_tag};
 
 /// An extension of the answer to a push of a signature.
 #[derive(Clone, Copy, Debug)]
@@ -30,12 +30,11 @@ pub fn is_signature(manifest: &[u8]) -> bool {
     kinds.subject.is_some() && types.any(|kind| is_signature_type(&kind))
 }
 
-/// The digest that a tag says is signed: cosign tags the signatures of `sha256:<hex>` as `sha256-<hex>.sig`.
-pub fn signed_by_tag(tag: &str) -> Option<String> {
-    let (algorithm, hex) = tag.strip_suffix(".sig")?.split_once('-')?;
-    let is_digest =
-        algorithm == "sha256" && hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
-    is_digest.then(|| format!("{algorithm}:{hex}"))
+/// The digest that a tag says is signed: cosign tags the signatures of `sha256:<hex>` as `sha256-<hex>.sig`. Its tags of
+/// attestations are no signatures.
+pub fn signed_by_cosign(tag: &str) -> Option<String> {
+    tag.strip_suffix(".sig")?;
+    signed_by_tag(&tag.parse().ok()?).map(|digest| digest.to_string())
 }
 
 #[cfg(test)]
@@ -64,11 +63,15 @@ mod tests {
             assert_eq!(is_signature(manifest.to_string().as_bytes()), is, "{manifest}");
         }
         let hex = "0a".repeat(32);
-        assert_eq!(signed_by_tag(&format!("sha256-{hex}.sig")), Some(format!("sha256:{hex}")));
-        for other in
-            [format!("sha256-{hex}"), "sha256-00.sig".into(), "app.sig".into(), format!("md5-{hex}.sig")]
-        {
-            assert_eq!(signed_by_tag(&other), None, "{other}");
+        assert_eq!(signed_by_cosign(&format!("sha256-{hex}.sig")), Some(format!("sha256:{hex}")));
+        for other in [
+            format!("sha256-{hex}"),
+            format!("sha256-{hex}.att"),
+            "sha256-00.sig".into(),
+            "app.sig".into(),
+            format!("md5-{hex}.sig"),
+        ] {
+            assert_eq!(signed_by_cosign(&other), None, "{other}");
         }
     }
 }

@@ -4,14 +4,13 @@ mod kubo;
 mod server;
 mod tls;
 
-use std::net::TcpListener;
-
 use libtest_mimic::Trial;
 
 use crate::{
     harness::{Layer, Serve, finish, noise, ocipfs, trials},
     http::{Answer, get},
     peers::router::Router,
+    ports::free_port,
 };
 use server::{Answers, Server};
 
@@ -52,11 +51,6 @@ async fn pull(node: &Serve, layer: &Layer) -> Answer {
 fn is_whole(answer: &Answer, layer: &Layer, node: &Serve) {
     assert_eq!(answer.status, 200, "{answer:?}\n{}", node.log());
     assert!(answer.body == layer.bytes);
-}
-
-/// A free port of loopback.
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 async fn a_layer_is_pulled_from_an_http_provider_that_the_user_names() {

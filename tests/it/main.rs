@@ -12,6 +12,7 @@ mod http_providers;
 mod offline;
 #[path = "../peers/mod.rs"]
 mod peers;
+mod ports;
 mod web;
 
 mod access;

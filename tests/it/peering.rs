@@ -6,7 +6,7 @@ use libtest_mimic::Trial;
 
 use crate::{
     harness::{Layer, Said, Serve, finish, noise, ocipfs, tar_of, trials, until},
-    http_providers::free_port,
+    ports::free_port,
 };
 
 pub fn trials() -> Vec<Trial> {

@@ -5,7 +5,7 @@ use libtest_mimic::Trial;
 use crate::{
     harness::{Layer, Serve, finish, noise, ocipfs, trials},
     http::get,
-    http_providers::free_port,
+    ports::free_port,
     web::Web,
 };
 

@@ -210,8 +210,19 @@ impl Server {
             let (server, served) = (self.clone(), peer.clone());
             let memory = self.memory_for(&peer).await;
             let next = move || (server.next(&served, &mut ticket), ticket);
-            let Ok((next, given_back)) = tokio::task::spawn_blocking(next).await else { return };
-            ticket = given_back;
+            let next = match tokio::task::spawn_blocking(next).await {
+                Ok((next, given_back)) => {
+                    ticket = given_back;
+                    next
+                }
+                Err(error) if error.is_cancelled() => return,
+                // What was to be sent is lost; the peer asks again.
+                Err(error) => {
+                    tracing::error!(%error, "a message to a peer was not built");
+                    ticket = SlotTicket::new(&self.slots);
+                    Err(ServeWait::Event)
+                }
+            };
             match next {
                 Ok(NextMessage { message, slot }) => permit.send(Outgoing {
                     message,

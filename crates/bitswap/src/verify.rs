@@ -38,18 +38,28 @@ pub struct Verified {
 
 /// Hashes received messages and passes them on in the same order: a file that arrives in order is hashed as a whole
 /// while it is written, and need not be read again.
-pub async fn run(mut received: mpsc::Receiver<Received>, verified: mpsc::Sender<Verified>) {
+pub async fn run(received: mpsc::Receiver<Received>, verified: mpsc::Sender<Verified>) {
+    run_with(received, verified, verify).await;
+}
+
+async fn run_with(
+    mut received: mpsc::Receiver<Received>,
+    verified: mpsc::Sender<Verified>,
+    verify: fn(Received) -> Verified,
+) {
     let mut hashing = FuturesOrdered::new();
     loop {
         tokio::select! {
             Some(message) = received.recv(), if hashing.len() < MAX_HASHING => {
                 hashing.push_back(tokio::task::spawn_blocking(move || verify(message)));
             }
-            Some(Ok(message)) = hashing.next() => {
-                if verified.send(message).await.is_err() {
+            Some(hashed) = hashing.next() => match hashed {
+                Ok(message) => if verified.send(message).await.is_err() {
                     return;
-                }
-            }
+                },
+                // Its blocks count as not sent, and are requested again.
+                Err(error) => tracing::error!(%error, "a received message was not verified"),
+            },
             else => return,
         }
     }
@@ -121,5 +131,31 @@ mod tests {
         ] {
             assert!(block(Payload { prefix, data: vec![0; length].into() }).is_none(), "{prefix:?}");
         }
+    }
+
+    fn faulty(message: Received) -> Verified {
+        assert!(!message.blocks.is_empty(), "a fault");
+        verify(message)
+    }
+
+    #[tokio::test]
+    async fn messages_are_verified_after_one_that_could_not_be() {
+        let ((send, received), (verified, mut found)) = (mpsc::channel(4), mpsc::channel(4));
+        let message = |blocks| Received {
+            peer: PeerId::random(),
+            presences: Vec::new(),
+            blocks,
+            memory: Arc::default(),
+        };
+        let payload = Payload { prefix: Prefix::V0, data: "hello".into() };
+        for blocks in [vec![payload.clone()], Vec::new(), vec![payload]] {
+            assert!(send.send(message(blocks)).await.is_ok());
+        }
+        drop(send);
+        run_with(received, verified, faulty).await;
+        for _ in 0..2 {
+            assert_eq!(found.recv().await.unwrap().blocks.len(), 1);
+        }
+        assert!(found.recv().await.is_none());
     }
 }

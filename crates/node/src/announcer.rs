@@ -55,7 +55,7 @@ impl KeyState {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum AnnounceStage {
-    /// In the queue.
+    /// In a queue.
     Queued,
     /// Being announced; `again` if a peer joined meanwhile.
     InProgress { again: bool },
@@ -76,8 +76,11 @@ struct AnnouncerState {
 #[derive(Default)]
 struct Keys {
     states: BTreeMap<Cid, KeyState>,
-    /// New keys go first: a peer may be searching for one already, while a repetition can wait.
-    queue: VecDeque<Cid>,
+    /// Keys that were never announced, the oldest first. They go before the others: a peer may be searching for one already,
+    /// while a repetition can wait.
+    new: VecDeque<Cid>,
+    /// Keys to announce again, the longest due first.
+    repeated: VecDeque<Cid>,
 }
 
 impl Keys {
@@ -94,20 +97,20 @@ impl Keys {
                 AnnounceStage::InProgress { again } => *again = true,
                 AnnounceStage::Waiting { .. } => {
                     state.stage = AnnounceStage::Queued;
-                    self.queue.push_back(*cid);
+                    self.repeated.push_back(*cid);
                 }
             }
         }
     }
 
-    /// Returns how many keys to announce at the same time, for the length of the queue.
+    /// Returns how many keys to announce at the same time, for the length of the queues.
     fn concurrency(&self) -> usize {
-        (self.queue.len() / 8).clamp(*CONCURRENCY.start(), *CONCURRENCY.end())
+        ((self.new.len() + self.repeated.len()) / 8).clamp(*CONCURRENCY.start(), *CONCURRENCY.end())
     }
 
     fn next(&mut self) -> Option<Cid> {
         loop {
-            let cid = self.queue.pop_front()?;
+            let cid = self.new.pop_front().or_else(|| self.repeated.pop_front())?;
             // Otherwise it was removed meanwhile.
             if let Some(state) = self.states.get_mut(&cid)
                 && state.stage == AnnounceStage::Queued
@@ -128,7 +131,7 @@ impl Keys {
         if state.stage == (AnnounceStage::InProgress { again: true }) {
             state.stage = AnnounceStage::Queued;
             state.due.get_or_insert_with(Instant::now);
-            self.queue.push_back(cid);
+            self.repeated.push_back(cid);
         } else if state.stage != AnnounceStage::Queued {
             let pause = if accepted { every } else { RETRY_PAUSE.min(every) };
             state.stage = AnnounceStage::Waiting { until: Instant::now() + pause };
@@ -144,11 +147,11 @@ impl Announcer {
 
     pub(crate) fn add(&self, cids: impl IntoIterator<Item = Cid>) {
         let (mut keys, due) = (self.keys(), Some(Instant::now()));
-        let Keys { states, queue, .. } = &mut *keys;
+        let Keys { states, new, .. } = &mut *keys;
         // What its CID carries needs no provider.
         for cid in cids.into_iter().filter(|cid| inline_bytes(cid).is_none()) {
             states.entry(cid).or_insert_with(|| {
-                queue.push_front(cid);
+                new.push_back(cid);
                 KeyState { stage: AnnounceStage::Queued, announced: false, due }
             });
         }

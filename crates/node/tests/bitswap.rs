@@ -2,7 +2,11 @@
 
 mod stores;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use multihash_codetable::{Code, MultihashDigest};
@@ -15,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Memory {
     fn put(&self, block: &Block) {
-        self.0.lock().unwrap().insert(block.cid, block.data.clone());
+        self.blocks.lock().unwrap().insert(block.cid, block.data.clone());
     }
 }
 
@@ -83,6 +87,26 @@ async fn a_waiting_want_is_answered_when_the_block_arrives() {
     one.store.put(&late);
     one.node.arrived(&[late.cid]);
     assert_eq!(soon(session.next_block()).await.unwrap().block, late);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fault_of_the_store_does_not_end_serving_to_the_peer() {
+    let (one, two) = (Peer::start().await, Peer::start().await);
+    let [root, lost, next] = [block(1, 10), block(2, 100_000), block(3, 100_000)];
+    [&root, &lost, &next].into_iter().for_each(|block| one.store.put(block));
+    two.connect(&one).await;
+    let mut session = two.node.block_fetcher(root.cid);
+    soon(session.fetch_root(PATIENCE)).await.unwrap();
+    one.store.panics.store(true, Ordering::SeqCst);
+    session.want(vec![(lost.cid, 100_000)]);
+    let read = async {
+        while one.store.panics.load(Ordering::SeqCst) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    soon(read).await;
+    session.want(vec![(next.cid, 100_000)]);
+    assert_eq!(soon(session.next_block()).await.unwrap().block, next);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -35,7 +35,7 @@ async fn start(dir: &Path, limits: Limits, peers: Vec<Multiaddr>) -> (Node, Cid)
     let listen = vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()];
     let data = Bytes::from(dir.display().to_string());
     let cid = Cid::new_v1(0x55, Code::Sha2_256.digest(&data));
-    let store = Memory(Mutex::new([(cid, data)].into()));
+    let store = Memory { blocks: Mutex::new([(cid, data)].into()), ..Memory::default() };
     let options = Options { listen, limits, peers, ..Options::new(dir) };
     (Node::start(options, Arc::new(store)).await.unwrap(), cid)
 }

@@ -37,7 +37,7 @@ fn options(dir: &Path, bootstrap: Vec<Multiaddr>) -> Options {
 async fn provider(dir: &Path, bootstrap: Vec<Multiaddr>) -> (Node, Cid) {
     let data = Bytes::from(dir.display().to_string());
     let cid = Cid::new_v1(0x55, Code::Sha2_256.digest(&data));
-    let store = Memory(Mutex::new([(cid, data)].into()));
+    let store = Memory { blocks: Mutex::new([(cid, data)].into()), ..Memory::default() };
     (Node::start(options(dir, bootstrap), Arc::new(store)).await.unwrap(), cid)
 }
 

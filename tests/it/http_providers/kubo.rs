@@ -7,11 +7,12 @@ use std::{
 
 use libtest_mimic::Trial;
 
-use super::{free_port, reader};
+use super::reader;
 use crate::{
     clients::KUBO,
     harness::{blocking, noise, tar_of, trials},
     peers::kubo::{Daemon, Kubo},
+    ports::free_port,
 };
 
 pub fn trials() -> Vec<Trial> {

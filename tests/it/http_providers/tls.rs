@@ -9,11 +9,12 @@ use std::{
 
 use libtest_mimic::Trial;
 
-use super::{free_port, is_whole, pull, source};
+use super::{is_whole, pull, source};
 use crate::{
     authority::{Authority, Pair},
     clients,
     harness::{Serve, trials, until},
+    ports::free_port,
 };
 
 pub fn trials() -> Vec<Trial> {

@@ -1,7 +1,7 @@
 //! Images are built on images in IPFS, through registries.
 
 use std::{
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     thread,
     time::{Duration, Instant},
 };
@@ -12,6 +12,7 @@ use super::{HELLO, daemon, daemon_beside, nerdctl, push, pushed, run};
 use crate::{
     clients::Nerdctl,
     harness::{blocking, trials},
+    ports::free_port,
 };
 
 pub fn trials() -> Vec<Trial> {
@@ -50,7 +51,7 @@ async fn nerdctls_own_registry_serves_images_from_our_rpc() {
         let (_pushing, cid) = pushed(&source);
         let pulling = nerdctl(&node);
         // It cannot say which port it chose, so one is chosen that was free just now.
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let registry = format!("localhost:{port}");
         let _serving =
             pulling.background(&["ipfs", "registry", "serve", "--listen-registry", &registry]).unwrap();

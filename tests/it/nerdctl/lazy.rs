@@ -1,6 +1,6 @@
 //! eStargz layers are mounted with FUSE, and read when a container reads them.
 
-use std::{net::TcpListener, path::Path};
+use std::path::Path;
 
 use libtest_mimic::Trial;
 use ocipfs_oci::Digest;
@@ -9,6 +9,7 @@ use super::{FILE_BYTES, FILES, HELLO, daemon, daemon_beside, file, load, nerdctl
 use crate::{
     clients::Nerdctl,
     harness::{Serve, blocking, trials},
+    ports::free_port,
 };
 
 pub fn trials() -> Vec<Trial> {
@@ -99,7 +100,7 @@ async fn a_mounted_layer_is_read_again_after_the_node_has_restarted() {
         load(&pushing);
         let image = format!("ipfs://{}", push(&pushing, &["--estargz"], "trial:1"));
         // The snapshotter asks where the RPC is when it mounts a layer, and not again.
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let rpc = format!("127.0.0.1:{port}");
         let dir = tempfile::tempdir().unwrap();
         let arguments = ["--rpc-listen", &rpc, "--peer", source.address()];

@@ -6,7 +6,7 @@ use super::{PATIENCE, pulls};
 use crate::{
     dns::Dns,
     harness::{Layer, Serve, noise, trials},
-    http_providers::free_port,
+    ports::free_port,
     web::Web,
 };
 

@@ -21,7 +21,7 @@ use crate::{
     clients::PEBBLE,
     dns::Dns,
     harness::{Serve, blocking, trials, until},
-    http_providers::free_port,
+    ports::free_port,
 };
 
 pub fn trials() -> Vec<Trial> {

@@ -130,6 +130,26 @@ async fn a_new_key_does_not_wait_for_a_slow_round() {
 }
 
 #[tokio::test]
+async fn new_keys_are_announced_in_their_order_before_repetitions() {
+    let mut routing = Routing::start(HOUR, (0..100).map(cid));
+    for _ in 0..100 {
+        routing.answer(true).await;
+    }
+    routing.announced(100).await;
+    // All are due again, and new ones come.
+    routing.moves.send_modify(|moves| *moves += 1);
+    let mut slow = Vec::new();
+    for _ in 0..*CONCURRENCY.start() {
+        slow.push(routing.next().await.1);
+    }
+    routing.announcer.add((200..210).map(cid));
+    for (number, reply) in (200..210).zip(slow) {
+        reply.send(true).unwrap();
+        assert_eq!(routing.next().await.0, cid(number));
+    }
+}
+
+#[tokio::test]
 async fn announcing_concurrency_grows_with_the_queue_up_to_a_limit() {
     for (waiting, at_once) in [(10, 10), (100, 16), (255, 28), (2000, 64)] {
         let mut routing = Routing::start(HOUR, (0..waiting).map(numbered));

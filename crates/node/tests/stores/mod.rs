@@ -1,20 +1,32 @@
 //! What the nodes of these tests store.
 
-use std::{collections::HashMap, io, sync::Mutex};
+use std::{
+    collections::HashMap,
+    io,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use bytes::Bytes;
 use ocipfs_node::{Blocks, Cid};
 
 /// Blocks in memory; none at first.
 #[derive(Default)]
-pub struct Memory(pub Mutex<HashMap<Cid, Bytes>>);
+pub struct Memory {
+    pub blocks: Mutex<HashMap<Cid, Bytes>>,
+    /// Whether the next read panics, as a fault in a store does.
+    pub panics: AtomicBool,
+}
 
 impl Blocks for Memory {
     fn size(&self, cid: &Cid) -> io::Result<Option<u64>> {
-        Ok(self.0.lock().unwrap().get(cid).map(|data| data.len() as u64))
+        Ok(self.blocks.lock().unwrap().get(cid).map(|data| data.len() as u64))
     }
 
     fn get(&self, cid: &Cid) -> io::Result<Option<Bytes>> {
-        Ok(self.0.lock().unwrap().get(cid).cloned())
+        assert!(!self.panics.swap(false, Ordering::SeqCst), "a fault");
+        Ok(self.blocks.lock().unwrap().get(cid).cloned())
     }
 }
