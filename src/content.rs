@@ -188,7 +188,7 @@ impl Content {
     /// Content over a store, and a node that serves it; what is retained is announced.
     pub fn new(store: Store, node: Node, settings: Settings) -> Result<Self, Error> {
         let index = Index::new(store.database());
-        let announce = |roots| settings.share.shown(&store, roots).map(|shown| node.announce(shown));
+        let announce = |roots| settings.share.shown(&store, roots).map(|shown| node.announce_known(shown));
         if node.is_online() {
             index.for_each_announced(|root| announce(vec![root]))?;
             announce(index.pins()?)?;

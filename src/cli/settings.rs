@@ -137,7 +137,7 @@ pub struct Settings {
     #[arg(long, value_name = "PATTERN=TAGS[,TIME]", env = "OCIPFS_RETENTION", value_delimiter = ';', num_args = 1..)]
     #[serde(default, deserialize_with = "list::deserialize")]
     retention: Option<Vec<Rule>>,
-    /// Accept pushed image manifests although some of their blobs were never pushed; pulling such an image fails [default: false]
+    /// Accept image manifests although their configuration or some of their layers are not in the repository; a pull of what is missing fails [default: false]
     #[arg(long, env = "OCIPFS_SPARSE_IMAGES", num_args = 0..=1, default_missing_value = "true", value_name = "true|false")]
     sparse_images: Option<bool>,
     #[command(flatten)]

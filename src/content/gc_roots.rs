@@ -45,11 +45,12 @@ impl Content {
         let content = self.clone();
         let announce = move |store: &Store| {
             let (index, share, node) = (&content.0.index, content.settings().share, content.node());
-            let announce = |roots| share.announced(store, roots).map(|keys| node.announce(keys));
+            let announce = |roots| share.announced(store, roots).map(|keys| node.announce_known(keys));
             index.for_each_announced(|root| announce(vec![root]))?;
             announce(index.pins()?)?;
-            let announce =
-                |digest| share.announced_blobs(store, [&digest].into_iter()).map(|keys| node.announce(keys));
+            let announce = |digest| {
+                share.announced_blobs(store, [&digest].into_iter()).map(|keys| node.announce_known(keys))
+            };
             index.for_each_blob(announce)
         };
         Ok(self.store().run(announce).await?)

@@ -260,7 +260,7 @@ impl Publisher {
         }
         let content = self.0.content.clone();
         let announce = move |root| {
-            content.node().announce(SharePolicy::All.announced(content.store(), vec![root])?);
+            content.node().announce_known(SharePolicy::All.announced(content.store(), vec![root])?);
             Ok(())
         };
         let announced = self.blocking(move |published| published.for_each_root(announce)).await;

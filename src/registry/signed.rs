@@ -33,8 +33,8 @@ pub fn is_signature(manifest: &[u8]) -> bool {
 /// The digest that a tag says is signed: cosign tags the signatures of `sha256:<hex>` as `sha256-<hex>.sig`. Its tags of
 /// attestations are no signatures.
 pub fn signed_by_cosign(tag: &str) -> Option<String> {
-    tag.strip_suffix(".sig")?;
-    signed_by_tag(&tag.parse().ok()?).map(|digest| digest.to_string())
+    let untyped = tag.strip_suffix(".sig").filter(|rest| !rest.contains('.'))?;
+    signed_by_tag(&untyped.parse().ok()?).map(|digest| digest.to_string())
 }
 
 #[cfg(test)]
@@ -67,6 +67,7 @@ mod tests {
         for other in [
             format!("sha256-{hex}"),
             format!("sha256-{hex}.att"),
+            format!("sha256-{hex}.att.sig"),
             "sha256-00.sig".into(),
             "app.sig".into(),
             format!("md5-{hex}.sig"),

@@ -171,6 +171,17 @@ impl Ledger {
         }
     }
 
+    /// Makes all wants wait that were taken and will not be answered: each is ready again once it is repeated or its block arrives.
+    pub fn abandon(&mut self) {
+        for entry in self.entries.values_mut() {
+            entry.state = match entry.state {
+                WantState::InProgress { arrived: true } => WantState::Ready,
+                WantState::InProgress { arrived: false } => WantState::Waiting,
+                other => other,
+            };
+        }
+    }
+
     /// Returns whether a want can be processed.
     pub fn is_ready(&self, cid: &Cid) -> bool {
         self.entries.get(&as_v1(cid)).is_some_and(|entry| entry.state == WantState::Ready)

@@ -24,8 +24,8 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    ledger::Want,
-    link::{Outgoing, QUEUED_ANSWERS, STRIPED_STREAMS},
+    ledger::{Ledger, Want},
+    link::Outgoing,
     slots::{SendSlot, SendSlots, SlotTicket},
     traffic::{Counters, Traffic},
     unsolicited,
@@ -49,10 +49,6 @@ const HOLD_TIME: Duration = Duration::from_millis(300);
 /// The maximum wait for a block that the peer's reader is waiting for.
 const URGENT_HOLD_TIME: Duration = Duration::from_millis(300);
 const MAX_SHARING_PEERS: usize = 8;
-/// Messages in flight to a peer that is alone in wanting something. Several peers share them: of many blocks sent at
-/// once, none is complete and can be passed on early.
-const MAX_IN_FLIGHT: usize = STRIPED_STREAMS + QUEUED_ANSWERS;
-
 /// A message to send, and its slot if it is large.
 struct NextMessage {
     message: Message,
@@ -197,7 +193,7 @@ impl Server {
         loop {
             let sender = locked(&peer.streams).senders.first().map(|(_, sender)| sender.clone());
             let Some(sender) = sender else { return };
-            if !self.may_send(&peer) {
+            if !peer.may_be_sent(self.sharing_peers()) {
                 ticket.give_up();
                 peer.more.notified().await;
                 continue;
@@ -210,19 +206,18 @@ impl Server {
             let (server, served) = (self.clone(), peer.clone());
             let memory = self.memory_for(&peer).await;
             let next = move || (server.next(&served, &mut ticket), ticket);
-            let next = match tokio::task::spawn_blocking(next).await {
-                Ok((next, given_back)) => {
-                    ticket = given_back;
-                    next
-                }
+            let (next, given_back) = match tokio::task::spawn_blocking(next).await {
+                Ok(built) => built,
                 Err(error) if error.is_cancelled() => return,
-                // What was to be sent is lost; the peer asks again.
+                // The peer asks again for what was taken. What was not is served without waiting for that.
                 Err(error) => {
-                    tracing::error!(%error, "a message to a peer was not built");
+                    tracing::error!(%error, "cannot build a message to a peer");
+                    peer.wants.with(Ledger::abandon);
                     ticket = SlotTicket::new(&self.slots);
-                    Err(ServeWait::Event)
+                    continue;
                 }
             };
+            ticket = given_back;
             match next {
                 Ok(NextMessage { message, slot }) => permit.send(Outgoing {
                     message,
@@ -244,11 +239,6 @@ impl Server {
                 }
             }
         }
-    }
-
-    /// Returns whether a peer may have one more message in flight.
-    fn may_send(&self, peer: &ServedPeer) -> bool {
-        peer.in_flight.count() <= MAX_IN_FLIGHT / self.sharing_peers().max(1)
     }
 
     async fn memory_for(&self, peer: &ServedPeer) -> Option<OwnedSemaphorePermit> {

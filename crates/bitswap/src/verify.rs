@@ -57,8 +57,11 @@ async fn run_with(
                 Ok(message) => if verified.send(message).await.is_err() {
                     return;
                 },
-                // Its blocks count as not sent, and are requested again.
-                Err(error) => tracing::error!(%error, "a received message was not verified"),
+                Err(error) if error.is_cancelled() => return,
+                // As if it had never come: what it answered is requested again.
+                Err(error) => {
+                    tracing::error!(%error, "cannot verify a received message");
+                }
             },
             else => return,
         }

@@ -76,10 +76,10 @@ struct AnnouncerState {
 #[derive(Default)]
 struct Keys {
     states: BTreeMap<Cid, KeyState>,
-    /// Keys that were never announced, the oldest first. They go before the others: a peer may be searching for one already,
-    /// while a repetition can wait.
+    /// Keys that are new, the oldest first. They go before the others: a peer may be searching for one already, while a
+    /// repetition can wait.
     new: VecDeque<Cid>,
-    /// Keys to announce again, the longest due first.
+    /// Keys to announce again, or of an earlier run, the longest due first.
     repeated: VecDeque<Cid>,
 }
 
@@ -146,12 +146,22 @@ impl Announcer {
     }
 
     pub(crate) fn add(&self, cids: impl IntoIterator<Item = Cid>) {
+        self.enter(cids, true);
+    }
+
+    /// Adds keys that an earlier run announced: the swarm may still have their records.
+    pub(crate) fn add_known(&self, cids: impl IntoIterator<Item = Cid>) {
+        self.enter(cids, false);
+    }
+
+    fn enter(&self, cids: impl IntoIterator<Item = Cid>, are_new: bool) {
         let (mut keys, due) = (self.keys(), Some(Instant::now()));
-        let Keys { states, new, .. } = &mut *keys;
+        let Keys { states, new, repeated } = &mut *keys;
+        let queue = if are_new { new } else { repeated };
         // What its CID carries needs no provider.
         for cid in cids.into_iter().filter(|cid| inline_bytes(cid).is_none()) {
             states.entry(cid).or_insert_with(|| {
-                new.push_back(cid);
+                queue.push_back(cid);
                 KeyState { stage: AnnounceStage::Queued, announced: false, due }
             });
         }

@@ -251,6 +251,13 @@ impl Node {
         }
     }
 
+    /// Announces `cids` of an earlier run until they are withdrawn, those of [`Self::announce`] before them.
+    pub fn announce_known(&self, cids: impl IntoIterator<Item = Cid>) {
+        if let Some(online) = &self.0.online {
+            online.announcer.add_known(cids);
+        }
+    }
+
     /// Stops announcing `cid`; the records that peers have expire.
     pub async fn withdraw(&self, cid: Cid) {
         if let Some(online) = &self.0.online {

@@ -134,7 +134,7 @@ impl<'t> Edit<'t> {
     }
 
     /// Adds a manifest, whose bytes are stored, and points tags at it. `referrer` is how its subject tells of it,
-    /// `references` are the blobs and manifests that it cannot be pulled without.
+    /// `references` are the blobs and manifests that it leads to.
     pub fn put_manifest(
         &self,
         name: &Name,

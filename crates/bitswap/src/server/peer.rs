@@ -13,9 +13,13 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 
 use crate::{
     ledger::Ledger,
-    link::{InFlight, Outgoing},
+    link::{InFlight, Outgoing, QUEUED_ANSWERS, STRIPED_STREAMS},
     locked,
 };
+
+/// Messages in flight to a peer that is alone in wanting something. Several peers share them: of many blocks sent at
+/// once, none is complete and can be passed on early.
+const MAX_IN_FLIGHT: usize = STRIPED_STREAMS + QUEUED_ANSWERS;
 
 /// A peer with wants, and the streams to it.
 pub struct ServedPeer {
@@ -81,6 +85,11 @@ impl ServedPeer {
             own: Arc::new(Semaphore::new(1)),
             supports_striping: AtomicBool::new(false),
         }
+    }
+
+    /// Returns whether one more message may be in flight, where so many peers want something.
+    pub fn may_be_sent(&self, sharing: usize) -> bool {
+        self.in_flight.count() <= MAX_IN_FLIGHT / sharing.max(1)
     }
 }
 

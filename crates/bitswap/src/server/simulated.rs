@@ -16,7 +16,7 @@ impl Server {
     /// Returns the next message for a peer, or what to wait for.
     pub fn poll_message(&self, peer: &PeerId, ticket: &mut SlotTicket) -> Result<Outgoing, ServeWait> {
         let peer = locked(&self.peers).get(peer).cloned().ok_or(ServeWait::Event)?;
-        if !self.may_send(&peer) {
+        if !peer.may_be_sent(self.sharing_peers()) {
             ticket.give_up();
             return Err(ServeWait::Event);
         }
