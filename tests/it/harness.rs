@@ -4,9 +4,13 @@ use std::{
     collections::HashMap,
     fs,
     io::{BufRead, BufReader, Read},
-    os::unix::process::{CommandExt, ExitStatusExt},
+    os::{
+        fd::AsRawFd,
+        unix::process::{CommandExt, ExitStatusExt},
+    },
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::OnceLock,
     time::{Duration, Instant},
 };
 
@@ -82,6 +86,15 @@ pub(crate) use trials;
 /// Program as built for this test run, without the settings of the user who runs it.
 pub fn ocipfs(data_dir: &Path) -> Command {
     configured(Command::new(env!("CARGO_BIN_EXE_ocipfs")), data_dir)
+}
+
+/// The program, run by another user, who need not reach the directory of the build: it is opened by this process.
+pub fn ocipfs_as(user: u32, data_dir: &Path) -> Command {
+    static PROGRAM: OnceLock<fs::File> = OnceLock::new();
+    let program = PROGRAM.get_or_init(|| fs::File::open(env!("CARGO_BIN_EXE_ocipfs")).expect("the program"));
+    let mut command = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()));
+    command.uid(user).gid(user);
+    configured(command, data_dir)
 }
 
 /// The program in a network namespace.
@@ -194,9 +207,7 @@ impl Serve {
 
     /// Starts one of another user.
     pub fn start_as(user: u32, data_dir: &Path, arguments: &[&str]) -> Self {
-        let mut command = ocipfs(data_dir);
-        command.uid(user).gid(user);
-        Self::start_command(command, data_dir, arguments)
+        Self::start_command(ocipfs_as(user, data_dir), data_dir, arguments)
     }
 
     fn start_command(mut command: Command, data_dir: &Path, arguments: &[&str]) -> Self {

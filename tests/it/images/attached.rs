@@ -15,7 +15,9 @@ use tempfile::TempDir;
 use super::{archive, check_layout, document, hex, image, name, random, since_25, with_input, write};
 use crate::{
     clients,
-    harness::{Layer, Said, Serve, files_below, finish, last_line, noise, ocipfs, tar_of, trials, until},
+    harness::{
+        Layer, Said, Serve, files_below, finish, last_line, noise, ocipfs, ocipfs_as, tar_of, trials, until,
+    },
     names::image::{Image, layout, tagged},
 };
 
@@ -155,9 +157,8 @@ async fn a_node_of_another_user_exports_to_a_directory_that_it_cannot_write() {
 }
 
 async fn the_control_socket_of_another_user_is_refused_with_a_hint() {
-    use std::os::unix::process::CommandExt;
     let node = Serve::start(&[]);
-    let said = finish(ocipfs(node.data_dir()).args(["swarm", "id"]).uid(NOBODY).gid(NOBODY));
+    let said = finish(ocipfs_as(NOBODY, node.data_dir()).args(["swarm", "id"]));
     said.failed(
         1,
         &[
