@@ -144,6 +144,8 @@ pub fn program_layer(dir: &Path, says: &str) -> Vec<u8> {
     std::fs::create_dir_all(&folder).unwrap();
     let program = crate::clients::static_program(&folder, says);
     let mut builder = tar::Builder::new(Vec::new());
+    // The same bytes at any time.
+    builder.mode(tar::HeaderMode::Deterministic);
     builder.append_path_with_name(program, "hello").unwrap();
     builder.into_inner().unwrap()
 }
