@@ -2,7 +2,7 @@
 
 use super::{
     BundleReply, ExportedImage, Reply, RepoCollected, RepoReply, RepoRequest, Request, TokenReply,
-    instance::Target,
+    instance::RepoRef,
 };
 use crate::http::events::{Action, Event};
 
@@ -60,7 +60,7 @@ fn pushed(image: &ExportedImage, registry: &str) -> Event {
 
 /// Returns a repository, and the tag or the digest, of what a command names.
 fn split(what: &str, registry: &str) -> (String, Option<String>) {
-    let Target { name, tag, digest } = Target::split(what, registry);
+    let RepoRef { name, tag, digest } = RepoRef::split(what, registry);
     (name.into(), digest.or(tag).map(String::from))
 }
 

@@ -39,7 +39,7 @@ use crate::{
 use lock::Lock;
 pub use lock::make_data_dir;
 use readers::Readable;
-pub(super) use reference::Target;
+pub(super) use reference::RepoRef;
 
 pub use network::Network;
 

@@ -49,6 +49,7 @@ const HOLD_TIME: Duration = Duration::from_millis(300);
 /// The maximum wait for a block that the peer's reader is waiting for.
 const URGENT_HOLD_TIME: Duration = Duration::from_millis(300);
 const MAX_SHARING_PEERS: usize = 8;
+
 /// A message to send, and its slot if it is large.
 struct NextMessage {
     message: Message,

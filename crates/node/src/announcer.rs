@@ -149,7 +149,7 @@ impl Announcer {
         self.enter(cids, true);
     }
 
-    /// Adds keys that an earlier run announced: the swarm may still have their records.
+    /// Adds keys of an earlier run, which may have announced them: the swarm keeps records for a time.
     pub(crate) fn add_known(&self, cids: impl IntoIterator<Item = Cid>) {
         self.enter(cids, false);
     }

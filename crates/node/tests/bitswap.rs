@@ -3,14 +3,14 @@
 mod stores;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use bytes::Bytes;
 use multihash_codetable::{Code, MultihashDigest};
-use ocipfs_node::{Block, Cid, FetchError, Node, Options};
+use ocipfs_node::{Block, BlockFetcher, Cid, FetchError, Node, Options};
 use stores::Memory;
 use tempfile::TempDir;
 
@@ -53,22 +53,32 @@ async fn soon<T>(wait: impl Future<Output = T>) -> T {
     tokio::time::timeout(SOON, wait).await.expect("it takes too long")
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn blocks_are_fetched_from_the_peer_that_has_them() {
+/// Two peers, so many blocks of 100 kB that the first has, and a session of the second that has fetched one of them; the others.
+async fn begun(number: u32) -> (Peer, Peer, BlockFetcher, Vec<Block>) {
     let (one, two) = (Peer::start().await, Peer::start().await);
-    let blocks: Vec<Block> = (0..100).map(|n| block(n, 100_000)).collect();
+    let mut blocks: Vec<Block> = (0..number).map(|n| block(n, 100_000)).collect();
     blocks.iter().for_each(|block| one.store.put(block));
     two.connect(&one).await;
-    let mut session = two.node.block_fetcher(blocks[0].cid);
-    let root = soon(session.fetch_root(PATIENCE)).await.unwrap();
-    assert_eq!(root.block, blocks[0]);
-    session.want(blocks[1..].iter().map(|block| (block.cid, 100_000)).collect());
-    let mut left: HashMap<Cid, Bytes> =
-        blocks[1..].iter().map(|block| (block.cid, block.data.clone())).collect();
+    let root = blocks.remove(0);
+    let mut session = two.node.block_fetcher(root.cid);
+    assert_eq!(soon(session.fetch_root(PATIENCE)).await.unwrap().block, root);
+    (one, two, session, blocks)
+}
+
+/// Holds that a session gets all of these, each once.
+async fn all_are_fetched(session: &mut BlockFetcher, blocks: Vec<Block>) {
+    session.want(blocks.iter().map(|block| (block.cid, 100_000)).collect());
+    let mut left: HashMap<Cid, Bytes> = blocks.into_iter().map(|block| (block.cid, block.data)).collect();
     while !left.is_empty() {
         let fetched = soon(session.next_block()).await.unwrap().block;
         assert_eq!(left.remove(&fetched.cid), Some(fetched.data));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blocks_are_fetched_from_the_peer_that_has_them() {
+    let (one, two, mut session, blocks) = begun(100).await;
+    all_are_fetched(&mut session, blocks).await;
     let (sent, received) = (one.node.traffic(), two.node.traffic());
     assert_eq!((sent.sent_blocks, sent.sent_bytes), (100, 10_000_000));
     assert_eq!((received.received_blocks, received.received_bytes), (100, 10_000_000));
@@ -91,18 +101,9 @@ async fn a_waiting_want_is_answered_when_the_block_arrives() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fault_of_the_store_does_not_end_serving_to_the_peer() {
-    let (one, two) = (Peer::start().await, Peer::start().await);
-    let blocks: Vec<Block> = (0..5).map(|n| block(n, 100_000)).collect();
-    blocks.iter().for_each(|block| one.store.put(block));
-    two.connect(&one).await;
-    let mut session = two.node.block_fetcher(blocks[0].cid);
-    soon(session.fetch_root(PATIENCE)).await.unwrap();
+    let (one, _two, mut session, blocks) = begun(5).await;
     one.store.panics.store(true, Ordering::SeqCst);
-    session.want(blocks[1..].iter().map(|block| (block.cid, 100_000)).collect());
-    let mut left: HashSet<Cid> = blocks[1..].iter().map(|block| block.cid).collect();
-    while !left.is_empty() {
-        assert!(left.remove(&soon(session.next_block()).await.unwrap().block.cid));
-    }
+    all_are_fetched(&mut session, blocks).await;
     assert!(!one.store.panics.load(Ordering::SeqCst), "it happened");
 }
 

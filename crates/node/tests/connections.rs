@@ -2,11 +2,7 @@
 
 mod stores;
 
-use std::{
-    path::Path,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -35,7 +31,7 @@ async fn start(dir: &Path, limits: Limits, peers: Vec<Multiaddr>) -> (Node, Cid)
     let listen = vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()];
     let data = Bytes::from(dir.display().to_string());
     let cid = Cid::new_v1(0x55, Code::Sha2_256.digest(&data));
-    let store = Memory { blocks: Mutex::new([(cid, data)].into()), ..Memory::default() };
+    let store = Memory::from_iter([(cid, data)]);
     let options = Options { listen, limits, peers, ..Options::new(dir) };
     (Node::start(options, Arc::new(store)).await.unwrap(), cid)
 }

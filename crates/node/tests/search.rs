@@ -2,11 +2,7 @@
 
 mod stores;
 
-use std::{
-    path::Path,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
@@ -37,7 +33,7 @@ fn options(dir: &Path, bootstrap: Vec<Multiaddr>) -> Options {
 async fn provider(dir: &Path, bootstrap: Vec<Multiaddr>) -> (Node, Cid) {
     let data = Bytes::from(dir.display().to_string());
     let cid = Cid::new_v1(0x55, Code::Sha2_256.digest(&data));
-    let store = Memory { blocks: Mutex::new([(cid, data)].into()), ..Memory::default() };
+    let store = Memory::from_iter([(cid, data)]);
     (Node::start(options(dir, bootstrap), Arc::new(store)).await.unwrap(), cid)
 }
 

@@ -1,4 +1,4 @@
-//! The reference of an image, as a command gives it.
+//! References of images and repositories, as commands give them.
 
 use ocipfs_oci::Reference;
 
@@ -32,16 +32,16 @@ impl ImageRef {
 }
 
 /// A pushed repository, and perhaps a tag or a manifest of it, as a command names it.
-pub struct Target<'a> {
+pub struct RepoRef<'a> {
     pub name: &'a str,
     pub tag: Option<&'a str>,
     pub digest: Option<&'a str>,
 }
 
-impl<'a> Target<'a> {
+impl<'a> RepoRef<'a> {
     /// Splits `NAME`, `NAME:TAG` or `NAME@DIGEST`; the node's own registry may stand in front.
     pub fn split(text: &'a str, registry: &str) -> Self {
-        let text = text.strip_prefix(registry).and_then(|rest| rest.strip_prefix('/')).unwrap_or(text);
+        let text = below(registry, text).unwrap_or(text);
         match (text.split_once('@'), text.rsplit_once(':')) {
             (Some((name, digest)), _) => Self { name, tag: None, digest: Some(digest) },
             (None, Some((name, tag))) => Self { name, tag: Some(tag), digest: None },
@@ -50,11 +50,15 @@ impl<'a> Target<'a> {
     }
 }
 
+/// Returns a reference without this registry, if that stands in front.
+fn below<'a>(registry: &str, text: &'a str) -> Option<&'a str> {
+    text.strip_prefix(registry)?.strip_prefix('/')
+}
+
 impl Instance {
     /// Leaves out the registry: this one, or another.
     pub(super) fn without_own_registry<'a>(&self, text: &'a str) -> &'a str {
-        let registry = format!("{}/", self.0.registry);
-        text.strip_prefix(&registry).unwrap_or_else(|| archive::without_registry(text))
+        below(&self.0.registry, text).unwrap_or_else(|| archive::without_registry(text))
     }
 
     /// Takes `[registry/]name[:tag][@digest]`.

@@ -2,7 +2,7 @@
 
 use ocipfs_oci::{Digest, Name, Reference, Tag};
 
-use super::{Instance, reference::Target};
+use super::{Instance, reference::RepoRef};
 use crate::{
     content::{StoreError, now},
     control::{
@@ -110,7 +110,7 @@ impl Instance {
 
     /// A repository, and perhaps a tag or a manifest of it; the registry in front may be left out.
     fn parse_target(&self, what: &str) -> Result<(Name, Option<Reference>), Failure> {
-        let Target { name, tag, digest } = Target::split(what, &self.0.registry);
+        let RepoRef { name, tag, digest } = RepoRef::split(what, &self.0.registry);
         let tag = tag.map(|tag| tag.parse().map(Reference::Tag).map_err(Failure::new)).transpose()?;
         let digest =
             digest.map(|digest| digest.parse().map(Reference::Digest).map_err(Failure::new)).transpose()?;

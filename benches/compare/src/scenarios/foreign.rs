@@ -22,6 +22,8 @@ use crate::{
 
 const ROUND_TRIP: Duration = Duration::from_millis(50);
 const SEEDERS: usize = 3;
+/// How often Kubo tries to fetch over HTTP before it has failed.
+const KUBO_TRIES: usize = 3;
 /// Kubo's own fetches take long.
 const MIB: usize = 64;
 /// As profiles of today chunk.
@@ -176,9 +178,6 @@ fn http(room: &Room, tar: &Path) -> Result<Row, Failure> {
     let row = row.ratio("ocipfs over Bitswap", Target::at_least(0.5));
     Ok(row.ratio("Kubo over HTTP", Target::at_least(3.0)))
 }
-
-/// How often Kubo tries to fetch over HTTP before it has failed.
-const KUBO_TRIES: usize = 3;
 
 /// A router that names one provider of everything.
 struct Router {

@@ -20,6 +20,12 @@ pub struct Memory {
     pub panics: AtomicBool,
 }
 
+impl FromIterator<(Cid, Bytes)> for Memory {
+    fn from_iter<T: IntoIterator<Item = (Cid, Bytes)>>(blocks: T) -> Self {
+        Self { blocks: Mutex::new(blocks.into_iter().collect()), ..Self::default() }
+    }
+}
+
 impl Blocks for Memory {
     fn size(&self, cid: &Cid) -> io::Result<Option<u64>> {
         Ok(self.blocks.lock().unwrap().get(cid).map(|data| data.len() as u64))
