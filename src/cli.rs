@@ -26,9 +26,11 @@ use std::{
     cell::RefCell,
     io::{Write, stdout},
     process::ExitCode,
+    thread,
 };
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use tokio::{runtime::Handle, sync::oneshot};
 
 use crate::control::{
     Attachment, Failure, Instance, Options, Reply, Request,
@@ -221,9 +223,17 @@ fn unexpected() -> Exit {
     )
 }
 
-/// Opens the instance of a `serve`.
+/// Opens the instance of a `serve`, on a thread of its own: that takes a far deeper stack than all that follows, and with the thread
+/// its memory is returned.
 async fn open(options: Options) -> Result<Instance, Exit> {
-    Ok(Instance::open(options).await?)
+    let (runtime, (opened, opening)) = (Handle::current(), oneshot::channel());
+    let open = move || opened.send(runtime.block_on(Instance::open(options)));
+    let thread = thread::Builder::new().name("open".into()).spawn(open);
+    let thread = thread.map_err(|e| Failure::new(format!("no thread to open the node directory: {e}")))?;
+    match opening.await {
+        Ok(instance) => Ok(instance?),
+        Err(_) => std::panic::resume_unwind(thread.join().err().unwrap_or_else(|| Box::new("no instance"))),
+    }
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ mod kademlia;
 mod limits;
 mod membership;
 mod nat;
+mod on_demand;
 mod received_records;
 mod record_queue;
 mod relays;
@@ -30,7 +31,6 @@ use std::{
 use libp2p::{
     Multiaddr, PeerId, autonat, dcutr, identify,
     identity::Keypair,
-    kad,
     request_response::OutboundRequestId,
     swarm::{
         CloseConnection, ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler,
@@ -53,14 +53,15 @@ use crate::{
     peers::{Peers, resolve},
     routing,
 };
-use dht::{Dht, Query};
+use dht::Query;
 use fetch_purpose::FetchPurpose;
 use files::Files;
 use gated::Gated;
-use kademlia::Acceptance;
+use kademlia::{Acceptance, Table};
 use limits::{Connections, NewConnection};
 use membership::Membership;
 use nat::Nat;
+use on_demand::OnDemand;
 use record_queue::RecordQueue;
 use search::{Lookups, ProviderQuery};
 pub(crate) use settings::BehaviourSettings;
@@ -88,8 +89,8 @@ pub(crate) struct Behaviours {
 #[derive(NetworkBehaviour)]
 #[behaviour(prelude = "libp2p::swarm::derive_prelude")]
 pub(crate) struct DataProtocols {
-    kad: kad::Behaviour<routing::Store>,
-    lan_kad: kad::Behaviour<routing::Store>,
+    kad: OnDemand<Table>,
+    lan_kad: OnDemand<Table>,
     bitswap: bitswap::Behaviour,
     fetch: fetch::Behaviour,
     pubsub: pubsub::Behaviour,
@@ -119,6 +120,8 @@ pub(crate) struct Behaviour {
     tick: Interval,
     fetches: HashMap<OutboundRequestId, FetchPurpose>,
     files: Files,
+    /// What the tables serve from.
+    records: routing::Store,
     record_queue: RecordQueue,
     membership: Membership,
     queue: VecDeque<ToSwarm<Infallible, THandlerInEvent<Behaviours>>>,
@@ -176,6 +179,7 @@ impl Behaviour {
             tick,
             fetches: HashMap::new(),
             files: Files::new(settings.blocks),
+            records: store,
             record_queue: RecordQueue::new(received),
             membership: Membership::new(settings.members),
             queue: settings.announce.into_iter().map(ToSwarm::ExternalAddrConfirmed).collect(),
@@ -262,7 +266,8 @@ impl NetworkBehaviour for Behaviour {
         }
         if let Some(peer) = peer.filter(|_| self.public) {
             // Private addresses count only as those of peers in the same private network.
-            let lan = self.kad(Dht::Lan).handle_pending_outbound_connection(id, Some(peer), &[], role)?;
+            let lan = &mut self.behaviours.data.lan_kad;
+            let lan = lan.handle_pending_outbound_connection(id, Some(peer), &[], role)?;
             known.extend(lan.into_iter().filter(address::is_local));
         }
         known.sort_by_key(address::is_circuit);

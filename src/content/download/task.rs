@@ -137,7 +137,10 @@ impl Task {
                 MAX_WANTED.. => interest = interest.only_urgent(),
                 _ => {}
             }
-            let unknown = self.tree.take_new(&interest, SEARCH_BATCH);
+            let mut unknown = self.tree.take_new(&interest, SEARCH_BATCH);
+            if !self.shared.file.is_streaming_through() {
+                unknown.extend(self.tree.take_new_ahead(&interest));
+            }
             if unknown.is_empty() {
                 return Ok(());
             }
@@ -155,6 +158,7 @@ impl Task {
     fn want_blocks(&mut self, fetcher: &mut BlockFetcher, interest: &ReadRanges) {
         let mut missing = self.tree.take_urgent(interest.urgent(), MAX_WANTED_AND_URGENT);
         missing.extend(self.tree.take_missing(interest.ranges(), MAX_WANTED));
+        missing.extend(self.tree.take_missing_ahead());
         if !missing.is_empty() {
             fetcher.want(missing);
         }

@@ -5,6 +5,7 @@
 //! are known already, only the children near a reader are expanded: the others stay folded in the node, and
 //! parts that no reader is near are folded back.
 
+mod ahead;
 mod fold;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ use ocipfs_node::{Block, Cid, as_v1};
 use ocipfs_unixfs::Child;
 
 use super::read_ranges::{ReadRanges, overlaps};
+use ahead::NodesAhead;
 // No peer sends a block longer than `MAX_BLOCK_BYTES`, so a longer part is an inner node.
 use crate::content::{Error, store::MAX_BLOCK_BYTES};
 
@@ -78,6 +80,7 @@ pub struct DownloadTree {
     missing: BTreeSet<u64>,
     wanted: BTreeSet<u64>,
     wanted_inner: usize,
+    ahead: NodesAhead,
 }
 
 impl Position {
@@ -153,6 +156,7 @@ impl DownloadTree {
 
     fn remove(&mut self, offset: u64) -> Option<FilePart> {
         self.leave_stage(offset);
+        self.ahead.remove(offset);
         let part = self.parts.remove(&offset)?;
         let name = as_v1(&part.cid);
         if let Some(offsets) = self.offsets.get_mut(&name) {
@@ -212,8 +216,11 @@ impl DownloadTree {
         for range in ranges {
             let room = limit.saturating_sub(self.wanted.len());
             for offset in self.overlapping(&self.missing, range).take(room).collect::<Vec<_>>() {
-                if self.is_inner(offset) && self.wanted_inner >= inner {
-                    continue;
+                if self.is_inner(offset) {
+                    if self.wanted_inner >= inner {
+                        continue;
+                    }
+                    self.ahead.begin(offset);
                 }
                 taken.extend(self.advance(offset, PartState::Wanted));
             }
@@ -271,8 +278,10 @@ impl DownloadTree {
     /// Takes the wanted parts that lie outside all ranges, which are disjoint and in order, and marks them as
     /// missing.
     pub fn take_surplus(&mut self, ranges: &[Range<u64>]) -> Vec<Cid> {
-        let is_surplus =
-            |offset: &u64| self.parts.get(offset).is_none_or(|part| !overlaps(ranges, &part.place.covers));
+        let is_surplus = |offset: &u64| {
+            !self.ahead.has(*offset)
+                && self.parts.get(offset).is_none_or(|part| !overlaps(ranges, &part.place.covers))
+        };
         let surplus: Vec<u64> = self.wanted.iter().copied().filter(is_surplus).collect();
         surplus.into_iter().filter_map(|offset| Some(self.advance(offset, PartState::Missing)?.0)).collect()
     }

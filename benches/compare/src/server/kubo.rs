@@ -106,16 +106,6 @@ impl Kubo {
         Ok(id["ID"].as_str().ok_or("Kubo has no peer ID")?.into())
     }
 
-    /// Starts one that is reached over a link alone; gives the address of that too.
-    pub fn behind(room: &Room, link: Link) -> Result<(Self, Proxy, String), Failure> {
-        let mut proxy = Proxy::bind()?;
-        let node = Self::start(room, Some(proxy.address()))?;
-        proxy.lead(node.swarm, link);
-        let id = node.id()?;
-        let address = format!("{}/p2p/{id}", multiaddr(proxy.address()));
-        Ok((node, proxy, address))
-    }
-
     /// Its RPC.
     pub fn rpc(&self) -> Rpc {
         Rpc(self.api)

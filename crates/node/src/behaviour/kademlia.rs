@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     Behaviour,
     dht::{Dht, Query},
+    on_demand::OnDemand,
     search::ProviderQuery,
 };
 use crate::{Cid, address::is_local, locked, routing};
@@ -23,11 +24,14 @@ use crate::{Cid, address::is_local, locked, routing};
 const PROTOCOL: StreamProtocol = StreamProtocol::new("/ipfs/kad/1.0.0");
 const LAN_PROTOCOL: StreamProtocol = StreamProtocol::new("/ipfs/lan/kad/1.0.0");
 const QUERY_TIMEOUT: Duration = Duration::from_secs(30);
-/// Peers of one bucket of the local table. All 256 buckets are allocated at the start, with room for so many peers: with the
-/// 20 of the other table, that is 0.9 MB, a quarter of the memory of an idle node.
+/// Peers of one bucket of the local table. All 256 buckets are allocated at once, with room for so many peers: 0.4 MB, beside the
+/// megabyte of the other table, whose buckets hold 20.
 const LAN_BUCKET: NonZeroUsize = NonZeroUsize::new(8).unwrap();
 /// Listen addresses accepted from one peer.
 const MAX_ADDRESSES_PER_PEER: usize = 16;
+
+/// One of the two: its peers, and its queries.
+pub(super) type Table = kad::Behaviour<routing::Store>;
 
 /// Answers, once all queries of a record have ended, whether a peer accepted it; at the first acceptance at once.
 pub(super) struct Acceptance(Mutex<Option<oneshot::Sender<bool>>>);
@@ -51,7 +55,16 @@ impl Drop for Acceptance {
 }
 
 impl Behaviour {
-    pub(super) fn kad(&mut self, dht: Dht) -> &mut kad::Behaviour<routing::Store> {
+    pub(super) fn kad(&mut self, dht: Dht) -> &mut Table {
+        self.table(dht).get()
+    }
+
+    /// Returns a table unless it was never used.
+    pub(super) fn used_kad(&mut self, dht: Dht) -> Option<&mut Table> {
+        self.table(dht).created()
+    }
+
+    fn table(&mut self, dht: Dht) -> &mut OnDemand<Table> {
         match dht {
             Dht::Main => &mut self.behaviours.data.kad,
             Dht::Lan => &mut self.behaviours.data.lan_kad,
@@ -61,7 +74,8 @@ impl Behaviour {
     /// Returns the tables that have peers.
     pub(super) fn peopled(&mut self) -> Vec<Dht> {
         let all = [Dht::Main, Dht::Lan];
-        all.into_iter().filter(|dht| self.kad(*dht).kbuckets().any(|bucket| !bucket.is_empty())).collect()
+        let is_peopled = |kad: &mut Table| kad.kbuckets().any(|bucket| !bucket.is_empty());
+        all.into_iter().filter(|dht| self.used_kad(*dht).is_some_and(is_peopled)).collect()
     }
 
     /// Adds a peer to the tables that it answers for. Returns whether it answers for any.
@@ -96,13 +110,17 @@ impl Behaviour {
 
     /// Returns how many peers answer for the larger table.
     pub(super) fn table_size(&mut self) -> usize {
-        let mut size = |dht| -> usize { self.kad(dht).kbuckets().map(|bucket| bucket.num_entries()).sum() };
+        let entries = |kad: &mut Table| kad.kbuckets().map(|bucket| bucket.num_entries()).sum();
+        let mut size = |dht| self.used_kad(dht).map_or(0, entries);
         size(Dht::Main).max(size(Dht::Lan))
     }
 
     /// Answers queries of other peers in the table of all peers, or leaves that to peers that can be dialled.
     pub(super) fn serve_dht(&mut self, serves: bool) {
         let mode = if serves { kad::Mode::Server } else { kad::Mode::Client };
+        if mode == first_mode(self.public) && self.used_kad(Dht::Main).is_none() {
+            return;
+        }
         let kad = self.kad(Dht::Main);
         if kad.mode() != mode {
             kad.set_mode(Some(mode));
@@ -206,27 +224,33 @@ fn key_of(cid: &Cid) -> RecordKey {
     RecordKey::from(cid.hash().to_bytes())
 }
 
-/// Creates the Kademlia behaviours of both tables, which serve from one store.
+/// The Kademlia behaviours of both tables, which serve from one store. An idle node without peers has neither.
 pub(super) fn behaviours(
     id: PeerId,
     store: &routing::Store,
     public: bool,
-) -> (kad::Behaviour<routing::Store>, kad::Behaviour<routing::Store>) {
-    let with_mode = |protocol, store, mode, bucket| {
-        let mut config = kad::Config::new(protocol);
-        config
-            .set_query_timeout(QUERY_TIMEOUT)
-            .set_kbucket_size(bucket)
-            .set_record_filtering(kad::StoreInserts::FilterBoth)
-            // The announcer republishes provider records and reports its progress.
-            .set_provider_publication_interval(None);
-        let mut kad = kad::Behaviour::with_config(id, store, config);
-        kad.set_mode(Some(mode));
-        kad
+) -> (OnDemand<Table>, OnDemand<Table>) {
+    let with_mode = move |protocol: StreamProtocol, store: routing::Store, mode, bucket| {
+        OnDemand::new(move || {
+            let mut config = kad::Config::new(protocol.clone());
+            config
+                .set_query_timeout(QUERY_TIMEOUT)
+                .set_kbucket_size(bucket)
+                .set_record_filtering(kad::StoreInserts::FilterBoth)
+                // The announcer republishes provider records and reports its progress.
+                .set_provider_publication_interval(None);
+            let mut kad = kad::Behaviour::with_config(id, store.clone(), config);
+            kad.set_mode(Some(mode));
+            kad
+        })
     };
-    // On the public network a node serves once it can be dialled, and does not tell of private addresses.
-    let mode = if public { kad::Mode::Client } else { kad::Mode::Server };
+    // On the public network a node does not tell of private addresses.
     let main = if public { store.hiding_private_addresses() } else { store.clone() };
     let lan = with_mode(LAN_PROTOCOL, store.clone(), kad::Mode::Server, LAN_BUCKET);
-    (with_mode(PROTOCOL, main, mode, kad::K_VALUE), lan)
+    (with_mode(PROTOCOL, main, first_mode(public), kad::K_VALUE), lan)
+}
+
+/// On the public network a node serves once it can be dialled.
+fn first_mode(public: bool) -> kad::Mode {
+    if public { kad::Mode::Client } else { kad::Mode::Server }
 }

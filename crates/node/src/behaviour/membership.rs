@@ -106,11 +106,12 @@ impl Behaviour {
         let Some(members) = self.membership.members.clone() else { return };
         for dht in [Dht::Main, Dht::Lan] {
             let mut known = Vec::new();
-            for bucket in self.kad(dht).kbuckets() {
+            let Some(kad) = self.used_kad(dht) else { continue };
+            for bucket in kad.kbuckets() {
                 known.extend(bucket.iter().map(|entry| *entry.node.key.preimage()));
             }
             for peer in known.iter().filter(|peer| !members.admits(peer)) {
-                self.kad(dht).remove_peer(peer);
+                kad.remove_peer(peer);
             }
         }
         for peer in self.peers.list() {

@@ -27,7 +27,7 @@ impl Behaviour {
 
     /// Subscribes to a name, and fetches its current record from the other subscribers.
     pub(super) fn subscribe(&mut self, key: &RecordKey) {
-        self.behaviours.data.kad.store_mut().reserve(key.clone());
+        self.records.reserve(key.clone());
         let topic = pubsub::topic(key);
         match self.behaviours.data.pubsub.subscribe(&topic) {
             Ok(true) => {}
@@ -42,14 +42,14 @@ impl Behaviour {
     }
 
     pub(super) fn unsubscribe(&mut self, key: &RecordKey) {
-        self.behaviours.data.kad.store_mut().release(key.clone());
+        self.records.release(key.clone());
         self.behaviours.data.pubsub.unsubscribe(&pubsub::topic(key));
         self.record_queue.forget();
     }
 
     /// Stores a record for peers that fetch it.
     pub(super) fn store(&mut self, record: kad::Record) {
-        if let Err(error) = self.behaviours.data.kad.store_mut().put(record) {
+        if let Err(error) = self.records.put(record) {
             tracing::debug!(%error, "cannot store an IPNS record for other peers");
         }
     }
@@ -130,7 +130,7 @@ impl Behaviour {
                 let value = match &key[..] {
                     time::KEY if !self.public => Some(time::now()),
                     _ => {
-                        let record = self.behaviours.data.kad.store_mut().get(&RecordKey::from(key));
+                        let record = self.records.get(&RecordKey::from(key));
                         record.map(|record| record.value.clone())
                     }
                 };

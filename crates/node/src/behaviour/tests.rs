@@ -3,7 +3,7 @@ use std::sync::Arc;
 use libp2p::core::Endpoint;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::*;
+use super::{dht::Dht, *};
 use crate::{no_blocks::NoBlocks, routing::Keeper};
 
 async fn behaviour(public: bool, configured: &[Multiaddr]) -> Behaviour {
@@ -34,7 +34,7 @@ async fn dialled(public: bool, peer: PeerId, configured: &[Multiaddr]) -> Vec<St
         // No transport of libp2p dials it.
         "/ip4/203.0.113.9/tcp/80/http",
     ] {
-        behaviour.behaviours.data.kad.add_address(&peer, address.parse().unwrap());
+        behaviour.kad(Dht::Main).add_address(&peer, address.parse().unwrap());
     }
     let id = ConnectionId::new_unchecked(1);
     let addresses = behaviour.handle_pending_outbound_connection(id, Some(peer), &[], Endpoint::Dialer);
@@ -89,7 +89,7 @@ async fn private_addresses_from_the_table_of_the_private_network_are_dialled() {
     let (peer, id) = (PeerId::random(), ConnectionId::new_unchecked(1));
     let private: Multiaddr = "/ip4/192.168.0.1/tcp/4001".parse().unwrap();
     let mut behaviour = behaviour(true, &[]).await;
-    behaviour.behaviours.data.lan_kad.add_address(&peer, private.clone());
+    behaviour.kad(Dht::Lan).add_address(&peer, private.clone());
     let dialled =
         behaviour.handle_pending_outbound_connection(id, Some(peer), &[], Endpoint::Dialer).unwrap();
     let dialled: Vec<_> = dialled.iter().map(address::without_peer).collect();
