@@ -223,12 +223,15 @@ fn unexpected() -> Exit {
     )
 }
 
+/// As the main thread has: it is taken page by page, as far as it is used.
+const OPEN_STACK_BYTES: usize = 8 << 20;
+
 /// Opens the instance of a `serve`, on a thread of its own: that takes a far deeper stack than all that follows, and with the thread
 /// its memory is returned.
 async fn open(options: Options) -> Result<Instance, Exit> {
     let (runtime, (opened, opening)) = (Handle::current(), oneshot::channel());
     let open = move || opened.send(runtime.block_on(Instance::open(options)));
-    let thread = thread::Builder::new().name("open".into()).spawn(open);
+    let thread = thread::Builder::new().name("open".into()).stack_size(OPEN_STACK_BYTES).spawn(open);
     let thread = thread.map_err(|e| Failure::new(format!("no thread to open the node directory: {e}")))?;
     match opening.await {
         Ok(instance) => Ok(instance?),

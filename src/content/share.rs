@@ -92,14 +92,29 @@ impl SharePolicy {
         for cid in cids {
             if inline_bytes(&cid).is_some() {
                 available.push(cid);
-            } else if let Some(origin) = store.origin(&cid)?.filter(|origin| self.permits(*origin))
-                && store.all_see(&cid)?
-            {
+            } else if let Some(origin) = self.origin_for_all(store, &cid)? {
                 file.set_origin(origin);
                 available.push(cid);
             }
         }
         Ok(available)
+    }
+
+    /// Those of these blocks that no file could take over now.
+    pub fn missing(self, store: &Store, cids: Vec<Cid>) -> Result<Vec<Cid>, StoreError> {
+        let mut missing = Vec::new();
+        for cid in cids {
+            if inline_bytes(&cid).is_none() && self.origin_for_all(store, &cid)?.is_none() {
+                missing.push(cid);
+            }
+        }
+        Ok(missing)
+    }
+
+    /// How a block came that is here and that all may learn of.
+    fn origin_for_all(self, store: &Store, cid: &Cid) -> Result<Option<Origin>, StoreError> {
+        let origin = store.origin(cid)?.filter(|origin| self.permits(*origin));
+        Ok(if origin.is_some() && store.all_see(cid)? { origin } else { None })
     }
 
     /// Returns the keys to announce for these roots, as far as peers may be told of them: the roots, and for those that are

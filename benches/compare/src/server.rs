@@ -21,7 +21,7 @@ pub use crowd::Crowd;
 pub use docker_registry::DockerRegistry;
 pub use kubo::{Distant, Kubo, Settings as KuboSettings};
 pub use nginx::Nginx;
-pub use ocipfs::{Added, Ocipfs, Serve, command as ocipfs_command};
+pub use ocipfs::{Added, Ocipfs, Serve, TO_GREET, command as ocipfs_command};
 pub use process::{Children, Process, finish, log};
 pub use stream::Stream;
 

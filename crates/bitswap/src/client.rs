@@ -83,8 +83,14 @@ impl ClientHandle {
 
     /// Requests blocks, in the order in which they are needed; each with its length in bytes, or 0 if unknown.
     pub fn want(&self, id: u64, wanted: Vec<(Cid, u64)>) {
-        let wanted = wanted.into_iter().map(|(cid, size)| WantedBlock { cid, size }).collect();
+        let wanted = wanted.into_iter().map(|(cid, size)| WantedBlock::new(cid, size)).collect();
         self.send(Event::Want(id, wanted));
+    }
+
+    /// Requests blocks that are not needed yet, after those that are.
+    pub fn want_ahead(&self, id: u64, cids: Vec<Cid>) {
+        let wanted = cids.into_iter().map(|cid| WantedBlock { is_ahead: true, ..WantedBlock::new(cid, 0) });
+        self.send(Event::Want(id, wanted.collect()));
     }
 
     /// Requests a block before all others of its session.

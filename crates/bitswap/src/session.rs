@@ -49,11 +49,21 @@ const MAX_BANNED: usize = 1024;
 /// WANT-HAVEs are sent in batches and requests are moved in batches, not after each block.
 const PLAN_INTERVAL: Duration = Duration::from_millis(20);
 
-/// A block to fetch, and its length, or 0 if unknown.
+/// A block to fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WantedBlock {
     pub cid: Cid,
+    /// Its length, or 0 if unknown.
     pub size: u64,
+    /// Whether it is fetched before it is needed: a peer that lacks it may have all that is needed.
+    pub is_ahead: bool,
+}
+
+impl WantedBlock {
+    /// A block that is needed.
+    pub fn new(cid: Cid, size: u64) -> Self {
+        Self { cid, size, is_ahead: false }
+    }
 }
 
 /// A want or cancel to send to a peer.
@@ -95,6 +105,7 @@ struct SentRequest {
 struct SessionWant {
     cid: Cid,
     size: u64,
+    is_ahead: bool,
     order: i64,
     sent: Vec<SentRequest>,
     holders: BTreeSet<PeerId>,
@@ -174,15 +185,17 @@ impl Session {
 
     /// Adds wants in the order in which they are needed.
     pub fn want(&mut self, wanted: impl IntoIterator<Item = WantedBlock>) {
-        for WantedBlock { cid, size } in wanted {
+        for WantedBlock { cid, size, is_ahead } in wanted {
             let cid_v1 = as_v1(&cid);
-            if self.wants.contains_key(&cid_v1) {
+            if let Some(known) = self.wants.get_mut(&cid_v1) {
+                known.is_ahead &= is_ahead;
                 continue;
             }
             self.last += 1;
             let order = self.last;
             let (sent, holders, lacking, asked) = Default::default();
-            self.wants.insert(cid_v1, SessionWant { cid, size, order, sent, holders, lacking, asked });
+            let want = SessionWant { cid, size, is_ahead, order, sent, holders, lacking, asked };
+            self.wants.insert(cid_v1, want);
             self.unrequested.insert(order, cid_v1);
         }
         self.presences_asked = None;
@@ -305,7 +318,11 @@ impl Session {
     pub fn on_dont_have(&mut self, peer: &PeerId, cid: &Cid) -> bool {
         let cid_v1 = as_v1(cid);
         let Some(want) = self.wants.get_mut(&cid_v1) else { return false };
-        if self.peers.change(peer, SessionPeer::lacks_something).is_none() {
+        let is_known = match want.is_ahead {
+            true => self.peers.get(peer).is_some(),
+            false => self.peers.change(peer, SessionPeer::lacks_something).is_some(),
+        };
+        if !is_known {
             return false;
         }
         want.holders.remove(peer);

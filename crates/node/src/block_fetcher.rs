@@ -91,6 +91,13 @@ impl BlockFetcher {
         }
     }
 
+    /// Requests blocks that are not needed yet. They are not awaited: no provider is searched for them.
+    pub fn want_ahead(&self, cids: Vec<Cid>) {
+        if let (Some(session), Some(online)) = (&self.session, &self.search.online) {
+            online.bitswap_client.want_ahead(session.id, cids);
+        }
+    }
+
     /// Gives a requested block the highest priority.
     pub fn prefer(&self, cid: Cid) {
         if let (Some(session), Some(online)) = (&self.session, &self.search.online) {

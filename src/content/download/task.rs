@@ -1,5 +1,6 @@
 //! The task of one download.
 
+mod ahead;
 mod commit;
 mod inline;
 
@@ -26,6 +27,7 @@ use crate::content::{
     Content, Error,
     store::{self, Leaf, PartialBlob, Store},
 };
+use ahead::NodesAhead;
 
 /// Parts that are wanted at once.
 const MAX_WANTED: usize = 2048;
@@ -54,6 +56,7 @@ pub async fn run(content: Content, shared: Arc<Download>, start: ResolvedDownloa
         tree: DownloadTree::default(),
         preferred: HashMap::new(),
         inlined: HashMap::new(),
+        ahead: NodesAhead::default(),
         since_checkpoint: 0,
         checkpoint: None,
         checkpointed: Instant::now(),
@@ -78,6 +81,7 @@ struct Task {
     preferred: HashMap<u64, Cid>,
     /// Parts that links carry.
     inlined: HashMap<Cid, Bytes>,
+    ahead: NodesAhead,
     since_checkpoint: u64,
     checkpoint: Option<JoinHandle<()>>,
     /// When the last one was begun.
@@ -108,6 +112,7 @@ impl Task {
     async fn work(&mut self, fetcher: &mut BlockFetcher) -> Result<Option<Digest>, Error> {
         loop {
             self.take_local_and_want(fetcher).await?;
+            self.want_ahead(fetcher).await?;
             self.prefer(fetcher);
             if let Some(digest) = self.hash_local().await? {
                 return Ok(Some(digest));
@@ -137,10 +142,7 @@ impl Task {
                 MAX_WANTED.. => interest = interest.only_urgent(),
                 _ => {}
             }
-            let mut unknown = self.tree.take_new(&interest, SEARCH_BATCH);
-            if !self.shared.file.is_streaming_through() {
-                unknown.extend(self.tree.take_new_ahead(&interest));
-            }
+            let unknown = self.tree.take_new(&interest, SEARCH_BATCH);
             if unknown.is_empty() {
                 return Ok(());
             }
@@ -158,7 +160,6 @@ impl Task {
     fn want_blocks(&mut self, fetcher: &mut BlockFetcher, interest: &ReadRanges) {
         let mut missing = self.tree.take_urgent(interest.urgent(), MAX_WANTED_AND_URGENT);
         missing.extend(self.tree.take_missing(interest.ranges(), MAX_WANTED));
-        missing.extend(self.tree.take_missing_ahead());
         if !missing.is_empty() {
             fetcher.want(missing);
         }
@@ -193,6 +194,7 @@ impl Task {
             fetched.push(next);
         }
         let blocks = fetched.iter().map(|fetched| fetched.block.clone()).collect();
+        let blocks = self.keep_ahead(fetcher, blocks).await?;
         self.absorb_all(blocks, fetched).await
     }
 

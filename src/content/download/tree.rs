@@ -20,7 +20,7 @@ use ocipfs_node::{Block, Cid, as_v1};
 use ocipfs_unixfs::Child;
 
 use super::read_ranges::{ReadRanges, overlaps};
-use ahead::NodesAhead;
+use ahead::Ahead;
 // No peer sends a block longer than `MAX_BLOCK_BYTES`, so a longer part is an inner node.
 use crate::content::{Error, store::MAX_BLOCK_BYTES};
 
@@ -80,7 +80,7 @@ pub struct DownloadTree {
     missing: BTreeSet<u64>,
     wanted: BTreeSet<u64>,
     wanted_inner: usize,
-    ahead: NodesAhead,
+    ahead: Ahead,
 }
 
 impl Position {
@@ -156,7 +156,6 @@ impl DownloadTree {
 
     fn remove(&mut self, offset: u64) -> Option<FilePart> {
         self.leave_stage(offset);
-        self.ahead.remove(offset);
         let part = self.parts.remove(&offset)?;
         let name = as_v1(&part.cid);
         if let Some(offsets) = self.offsets.get_mut(&name) {
@@ -220,7 +219,7 @@ impl DownloadTree {
                     if self.wanted_inner >= inner {
                         continue;
                     }
-                    self.ahead.begin(offset);
+                    self.propose_ahead(offset);
                 }
                 taken.extend(self.advance(offset, PartState::Wanted));
             }
@@ -275,15 +274,23 @@ impl DownloadTree {
         };
     }
 
-    /// Takes the wanted parts that lie outside all ranges, which are disjoint and in order, and marks them as
-    /// missing.
+    /// Marks the wanted parts as missing that lie outside all ranges, which are disjoint and in order. Returns the blocks that
+    /// are not wanted in any place now.
     pub fn take_surplus(&mut self, ranges: &[Range<u64>]) -> Vec<Cid> {
-        let is_surplus = |offset: &u64| {
-            !self.ahead.has(*offset)
-                && self.parts.get(offset).is_none_or(|part| !overlaps(ranges, &part.place.covers))
-        };
+        let is_surplus =
+            |offset: &u64| self.parts.get(offset).is_none_or(|part| !overlaps(ranges, &part.place.covers));
         let surplus: Vec<u64> = self.wanted.iter().copied().filter(is_surplus).collect();
-        surplus.into_iter().filter_map(|offset| Some(self.advance(offset, PartState::Missing)?.0)).collect()
+        let surplus: Vec<Cid> = surplus
+            .into_iter()
+            .filter_map(|offset| Some(self.advance(offset, PartState::Missing)?.0))
+            .collect();
+        surplus.into_iter().filter(|cid| !self.wants(cid)).collect()
+    }
+
+    /// Whether a block is wanted in any place.
+    pub fn wants(&self, cid: &Cid) -> bool {
+        let mut offsets = self.offsets.get(&as_v1(cid)).into_iter().flatten();
+        offsets.any(|offset| self.wanted.contains(offset))
     }
 
     /// The wanted part that covers an offset.

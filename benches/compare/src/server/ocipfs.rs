@@ -23,7 +23,7 @@ use crate::{
 };
 
 const TO_CONNECT: Duration = Duration::from_secs(60);
-const TO_GREET: Duration = Duration::from_millis(500);
+pub const TO_GREET: Duration = Duration::from_millis(500);
 
 /// How a node is started.
 #[derive(Default)]

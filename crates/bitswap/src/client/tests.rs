@@ -18,7 +18,7 @@ fn cid(n: u32) -> Cid {
 }
 
 fn wanted(numbers: std::ops::Range<u32>) -> Vec<WantedBlock> {
-    numbers.map(|n| WantedBlock { cid: cid(n), size: LEAF }).collect()
+    numbers.map(|n| WantedBlock::new(cid(n), LEAF)).collect()
 }
 
 /// A client with one peer, and the messages sent to that peer.

@@ -24,7 +24,7 @@ impl Running {
     fn session(&self, id: u64, wanted: &[Cid]) -> mpsc::UnboundedReceiver<FetchedBlock> {
         let (out, blocks) = mpsc::unbounded_channel();
         let _ = self.events.send(Event::Begin(id, out));
-        let wanted = wanted.iter().map(|cid| WantedBlock { cid: *cid, size: 0 }).collect();
+        let wanted = wanted.iter().map(|cid| WantedBlock::new(*cid, 0)).collect();
         let _ = self.events.send(Event::Want(id, wanted));
         blocks
     }

@@ -30,7 +30,7 @@ impl Scene {
     fn new(peers: usize, leaves: u32) -> Self {
         let peers: Vec<PeerId> = (0..peers).map(|_| PeerId::random()).collect();
         let mut session = Session::default();
-        session.want((0..leaves).map(|n| WantedBlock { cid: cid(n), size: MIB }));
+        session.want((0..leaves).map(|n| WantedBlock::new(cid(n), MIB)));
         for (rank, peer) in peers.iter().enumerate() {
             session.add_peer(*peer, rank as u64, true);
         }
@@ -134,7 +134,7 @@ fn of_many_unproven_peers_the_best_gets_want_block_and_the_others_want_have() {
     assert_eq!(haves, [(1, 0), (2, 0), (3, 0), (4, 0)]);
     // A root of unknown length counts as small.
     let mut scene = Scene::new(5, 0);
-    scene.session.want([WantedBlock { cid: cid(0), size: 0 }]);
+    scene.session.want([WantedBlock::new(cid(0), 0)]);
     assert_eq!(scene.plan().0, [(0, 0), (1, 0), (2, 0)]);
 }
 
@@ -165,6 +165,27 @@ fn a_presence_requested_by_another_session_is_ignored() {
         "its answer to the first question counts however late it is"
     );
     assert_eq!(scene.session.peers.get(&peer).unwrap().availability, Availability::Partial);
+}
+
+#[test]
+fn a_peer_that_lacks_only_what_is_fetched_ahead_still_counts_as_complete() {
+    for is_ahead in [true, false] {
+        let mut scene = Scene::new(1, 2);
+        scene.plan();
+        scene.pass(MOMENT);
+        scene.on_block(0, 0);
+        let availability = |scene: &Scene| scene.session.peers.get(&scene.peers[0]).unwrap().availability;
+        assert_eq!(availability(&scene), Availability::Complete);
+        scene.session.want([WantedBlock { is_ahead: true, ..WantedBlock::new(cid(9), 0) }]);
+        if !is_ahead {
+            // It is needed by now.
+            scene.session.want([WantedBlock::new(cid(9), 0)]);
+        }
+        scene.plan();
+        scene.on_dont_have(0, 9);
+        let expected = if is_ahead { Availability::Complete } else { Availability::Partial };
+        assert_eq!(availability(&scene), expected);
+    }
 }
 
 #[test]

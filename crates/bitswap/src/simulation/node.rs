@@ -188,7 +188,7 @@ impl Node {
         let (out, blocks) = mpsc::unbounded_channel();
         self.fetching = Some(blocks);
         let missing = (0..self.stored.file.len()).map(cid).filter(|cid| !self.has(cid));
-        let wanted: Vec<_> = missing.map(|cid| WantedBlock { cid, size: BLOCK_BYTES as u64 }).collect();
+        let wanted: Vec<_> = missing.map(|cid| WantedBlock::new(cid, BLOCK_BYTES as u64)).collect();
         self.client.on_event(Event::Begin(0, out));
         self.client.on_event(Event::Want(0, wanted));
     }

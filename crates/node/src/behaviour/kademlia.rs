@@ -9,7 +9,7 @@ use std::{
 
 use libp2p::{
     Multiaddr, PeerId, StreamProtocol,
-    kad::{self, GetClosestPeersError, PeerInfo, QueryId, QueryResult, RecordKey},
+    kad::{self, GetClosestPeersError, PeerInfo, QueryId, QueryResult, RecordKey, store::RecordStore},
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -131,8 +131,11 @@ impl Behaviour {
         let acceptance = Acceptance::new(reply);
         let peopled = self.peopled();
         if peopled.is_empty() {
-            // Without peers the query would succeed although the record is stored nowhere.
-            self.start_providing(cid, Dht::Main);
+            // Without peers a query would succeed although the record is stored nowhere else.
+            let record = kad::ProviderRecord::new(key_of(cid), self.me, Vec::new());
+            if let Err(error) = self.records.add_provider(record) {
+                tracing::warn!(%cid, %error, "cannot announce");
+            }
         }
         for dht in peopled {
             if let Some(query) = self.start_providing(cid, dht) {
@@ -147,8 +150,12 @@ impl Behaviour {
     }
 
     pub(super) fn withdraw(&mut self, cid: &Cid) {
+        let Self { behaviours, records, me, .. } = self;
         // Both tables have one store.
-        self.kad(Dht::Main).stop_providing(&key_of(cid));
+        match behaviours.data.kad.created() {
+            Some(kad) => kad.stop_providing(&key_of(cid)),
+            None => records.remove_provider(&key_of(cid), me),
+        }
     }
 
     pub(super) fn find_providers(&mut self, cid: &Cid, found: &mpsc::UnboundedSender<PeerId>) {

@@ -145,7 +145,9 @@ impl Behaviour {
     /// Returns the addresses of a peer that Kademlia would dial. It only reads its tables here.
     pub(super) fn query_addresses(&mut self, dht: Dht, peer: PeerId) -> Vec<Multiaddr> {
         let (none, dialer) = (ConnectionId::new_unchecked(usize::MAX), Endpoint::Dialer);
-        let known = self.kad(dht).handle_pending_outbound_connection(none, Some(peer), &[], dialer);
+        let known = self.used_kad(dht).map(|kad| {
+            kad.handle_pending_outbound_connection(none, Some(peer), &[], dialer).unwrap_or_default()
+        });
         known.unwrap_or_default()
     }
 

@@ -84,6 +84,20 @@ fn wants_of_a_dropped_reader_are_surplus() {
 }
 
 #[test]
+fn a_block_that_is_wanted_in_another_place_is_no_surplus() {
+    let mut tree = DownloadTree::default();
+    let zeros: Vec<_> = (0..3).map(|_| Child { cid: cid(0), size: MIB }).collect();
+    let (first, second) = (needs(&[0..1]), needs(&[2 * MIB..2 * MIB + 1]));
+    tree.expand(&cid(100), &[root()], 0, &zeros, &ReadRanges::default(), nowhere).unwrap();
+    for interest in [&first, &second] {
+        tree.take_new(interest, 9);
+        assert_eq!(cids(&tree.take_missing(interest.ranges(), 9)), [cid(0)]);
+    }
+    assert_eq!(tree.take_surplus(second.ranges()), [], "its other reader waits for it");
+    assert_eq!(tree.take_surplus(&[]), [cid(0)]);
+}
+
+#[test]
 fn urgent_blocks_are_wanted_first() {
     let mut tree = tree(8);
     let interest = ReadRanges::new(vec![0..8 * MIB], vec![5 * MIB..5 * MIB + 1]);

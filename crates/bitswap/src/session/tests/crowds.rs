@@ -114,7 +114,7 @@ impl Crowd {
     }
 
     fn finds_the_root(&mut self) -> Result<(), String> {
-        self.session.want([WantedBlock { cid: cid(ROOT), size: 0 }]);
+        self.session.want([WantedBlock::new(cid(ROOT), 0)]);
         let begun = self.now;
         while !self.step() {
             let inquiry = self.session.inquiry(&cid(ROOT));
@@ -130,7 +130,7 @@ impl Crowd {
     }
 
     fn gets_the_leaves(&mut self) -> Result<(), String> {
-        self.session.want(LEAVES.map(|n| WantedBlock { cid: cid(n), size: MIB }));
+        self.session.want(LEAVES.map(|n| WantedBlock::new(cid(n), MIB)));
         let mut last = self.now;
         while self.session.wants().next().is_some() {
             if self.step() {
