@@ -53,6 +53,8 @@ impl DownloadTree {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
     use multihash_codetable::{Code, MultihashDigest};
     use ocipfs_unixfs::Child;
 
@@ -64,12 +66,13 @@ mod tests {
         Cid::new_v1(0x70, Code::Sha2_256.digest(&n.to_be_bytes()))
     }
 
-    /// A file of these numbered inner nodes that is read at `ranges`, of which the first nodes are wanted.
-    fn read(
-        nodes: impl Iterator<Item = u64>,
-        ranges: &[std::ops::Range<u64>],
-    ) -> (DownloadTree, ReadRanges, Vec<Cid>) {
-        let (mut tree, interest) = (DownloadTree::default(), ReadRanges::new(ranges.to_vec(), Vec::new()));
+    fn needs(range: &Range<u64>) -> ReadRanges {
+        ReadRanges::new(vec![range.clone()], Vec::new())
+    }
+
+    /// A file of these numbered inner nodes that is read at `range`, of which the first nodes are wanted.
+    fn read(nodes: impl Iterator<Item = u64>, range: Range<u64>) -> (DownloadTree, ReadRanges, Vec<Cid>) {
+        let (mut tree, interest) = (DownloadTree::default(), needs(&range));
         let children: Vec<_> = nodes.map(|n| Child { cid: cid(n), size: NODE }).collect();
         let root = Position::root(children.len() as u64 * NODE);
         tree.expand(&cid(1000), &[root], 0, &children, &interest, |_| false).unwrap();
@@ -81,11 +84,11 @@ mod tests {
 
     #[test]
     fn the_first_node_of_a_range_brings_those_that_follow_it_and_those_before() {
-        let (mut tree, interest, wanted) = read(0..6, &[3 * NODE + 5..3 * NODE + 9]);
+        let (mut tree, interest, wanted) = read(0..6, 3 * NODE + 5..3 * NODE + 9);
         assert_eq!(wanted, [cid(3)]);
         assert_eq!(tree.take_ahead(&interest), [4, 5, 0, 1, 2].map(cid));
         assert_eq!(tree.take_ahead(&interest), [], "once");
-        let elsewhere = ReadRanges::new(vec![0..1], Vec::new());
+        let elsewhere = needs(&(0..1));
         assert_eq!(tree.take_new(&elsewhere, 9), [cid(0)], "a reader looks for it as for any other");
         assert_eq!(tree.take_missing(elsewhere.ranges(), 9), [(cid(0), 0)]);
         assert_eq!(tree.take_ahead(&elsewhere), [], "once for a level");
@@ -93,7 +96,7 @@ mod tests {
 
     #[test]
     fn each_level_brings_few_nodes_each_once_and_none_where_all_of_it_is_read() {
-        let (mut tree, interest, _) = read(0..60, &[50 * NODE..50 * NODE + 1]);
+        let (mut tree, interest, _) = read(0..60, 50 * NODE..50 * NODE + 1);
         assert_eq!(tree.take_ahead(&interest), [51, 52, 53, 54, 55, 56, 57, 58].map(cid));
         let places = tree.arrived(&cid(50));
         let children: Vec<_> = (100..102).map(|n| Child { cid: cid(n), size: NODE / 2 }).collect();
@@ -101,9 +104,9 @@ mod tests {
         tree.take_new(&interest, 100);
         tree.take_missing(interest.ranges(), 100);
         assert_eq!(tree.take_ahead(&interest), [], "leaves are no nodes");
-        let (mut tree, interest, _) = read([1, 2, 2, 3, 2].into_iter(), &[0..1]);
+        let (mut tree, interest, _) = read([1, 2, 2, 3, 2].into_iter(), 0..1);
         assert_eq!(tree.take_ahead(&interest), [2, 3].map(cid));
-        let (mut tree, interest, wanted) = read(0..6, &[0..6 * NODE]);
+        let (mut tree, interest, wanted) = read(0..6, 0..6 * NODE);
         assert_eq!(wanted, [0, 1, 2, 3].map(cid));
         assert_eq!(tree.take_ahead(&interest), []);
     }

@@ -1,5 +1,10 @@
 //! DAGs that are honest block by block, and lie as a whole.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
 use bytes::Bytes;
 use ipld_dagpb::{PbLink, PbNode};
 use libtest_mimic::Trial;
@@ -30,6 +35,7 @@ pub fn trials() -> Vec<Trial> {
         a_file_with_an_impossible_size_is_rejected,
         empty_parts_of_a_file_are_not_fetched,
         a_directory_or_symlink_as_part_of_a_file_is_rejected,
+        a_node_that_comes_ahead_of_its_readers_is_asked_once_and_fails_only_them,
     ]
 }
 
@@ -258,4 +264,39 @@ async fn a_directory_or_symlink_as_part_of_a_file_is_rejected() {
         let root = dag.node(&[(leaf, MIB), (other, MIB)]);
         is_rejected(dag.layer(root, 2 * MIB, bytes), "expected part of a file").await;
     }
+}
+
+async fn a_node_that_comes_ahead_of_its_readers_is_asked_once_and_fails_only_them() {
+    const NODE: u64 = 3 * MIB;
+    let (mut dag, bytes) = (Dag::default(), noise(3 * NODE as usize));
+    let mut nodes = Vec::new();
+    for part in bytes.chunks(NODE as usize) {
+        let leaves: Vec<_> = part.chunks(MIB as usize).map(|data| (dag.leaf(data.to_vec()), MIB)).collect();
+        nodes.push((dag.node(&leaves), NODE));
+    }
+    nodes[1].0 = dag.kind(1);
+    nodes.push((Cid::new_v1(DAG_PB, Code::Sha2_256.digest(b"no peer has it")), NODE));
+    let (last, root) = (nodes[2].0, dag.node(&nodes));
+    let made = dag.layer(root, 4 * NODE, bytes);
+    let (blocks, asked) = (made.blocks.clone(), Arc::new(AtomicUsize::new(0)));
+    let counted = asked.clone();
+    let answer: Answer = Box::new(move |want| {
+        counted.fetch_add(usize::from(want.cid == last), Ordering::Relaxed);
+        honest(&blocks, want)
+    });
+    let stage = Stage::new(&made, answer).await;
+    let url = stage.reader.url(&made.layer.blob_path());
+    let read = async |start: u64| {
+        let range = format!("bytes={start}-{}", start + 99);
+        ask("GET", &url, &[("range", &range)]).await
+    };
+    for start in [MIB, 2 * NODE + 5] {
+        let answer = read(start).await;
+        assert_eq!(answer.status, 206, "{start}: {}", String::from_utf8_lossy(&answer.body));
+        assert!(answer.body == made.layer.bytes[start as usize..start as usize + 100], "{start}");
+        assert_eq!(asked.load(Ordering::Relaxed), 1, "its node came with the first one");
+    }
+    read(NODE).await.refused(502, "BLOB_UNKNOWN", &["expected part of a file"]);
+    read(3 * NODE).await.refused(504, "PEER_TIMEOUT", &["no bytes received for 3.0 s"]);
+    stage.ends_well().await;
 }
