@@ -194,7 +194,7 @@ impl Task {
             fetched.push(next);
         }
         let blocks = fetched.iter().map(|fetched| fetched.block.clone()).collect();
-        let blocks = self.keep_ahead(fetcher, blocks).await?;
+        let blocks = self.keep_ahead(blocks).await?;
         self.absorb_all(blocks, fetched).await
     }
 

@@ -14,10 +14,12 @@ use crate::content::Error;
 /// nodes of 2 MiB.
 const MAX_BYTES: usize = 512 << 10;
 
-/// The nodes that are wanted ahead, by their CIDs in version 1, and the bytes of those that came.
+/// The nodes that were wanted ahead and did not come, by their CIDs in version 1, and the bytes of those that came.
 #[derive(Default)]
 pub struct NodesAhead {
-    wanted: HashSet<Cid>,
+    /// With those that were given up: one of them may have come already.
+    missing: HashSet<Cid>,
+    is_wanted: bool,
     bytes: usize,
 }
 
@@ -30,27 +32,24 @@ impl Task {
         } else if !chosen.is_empty() && !self.shared.file.is_streaming_through() {
             let share = self.content.settings().share;
             let missing = self.content.store().run(move |store| share.missing(store, chosen)).await?;
-            self.ahead.wanted.extend(missing.iter().map(as_v1));
+            self.ahead.missing.extend(missing.iter().map(as_v1));
+            self.ahead.is_wanted = true;
             fetcher.want_ahead(missing);
         }
         Ok(())
     }
 
     fn unwant_ahead(&mut self, fetcher: &mut BlockFetcher) {
-        let left: Vec<Cid> = self.ahead.wanted.drain().filter(|cid| !self.tree.wants(cid)).collect();
-        if !left.is_empty() {
-            fetcher.unwant(left);
+        if std::mem::take(&mut self.ahead.is_wanted) {
+            let missing = self.ahead.missing.iter().filter(|cid| !self.tree.wants(cid));
+            fetcher.unwant(missing.copied().collect());
         }
     }
 
     /// Stores the blocks that were wanted ahead alone, and returns the others.
-    pub(super) async fn keep_ahead(
-        &mut self,
-        fetcher: &mut BlockFetcher,
-        blocks: Vec<Block>,
-    ) -> Result<Vec<Block>, Error> {
+    pub(super) async fn keep_ahead(&mut self, blocks: Vec<Block>) -> Result<Vec<Block>, Error> {
         let is_ahead =
-            |block: &Block| self.ahead.wanted.remove(&as_v1(&block.cid)) && !self.tree.wants(&block.cid);
+            |block: &Block| self.ahead.missing.remove(&as_v1(&block.cid)) && !self.tree.wants(&block.cid);
         let (ahead, others): (Vec<Block>, Vec<Block>) = blocks.into_iter().partition(is_ahead);
         if ahead.is_empty() {
             return Ok(others);
@@ -63,9 +62,6 @@ impl Task {
             ahead.into_iter().filter(is_node).try_for_each(|block| file.insert_node(block.cid, block.data))
         };
         tokio::task::spawn_blocking(keep).await.map_err(Error::stopped)??;
-        if self.ahead.bytes > MAX_BYTES {
-            self.unwant_ahead(fetcher);
-        }
         Ok(others)
     }
 }
