@@ -11,12 +11,12 @@ mod peers;
 mod presences;
 mod rebalance;
 mod requests;
+mod salt;
 #[cfg(test)]
 mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState},
     time::Duration,
 };
 
@@ -29,6 +29,7 @@ use peer::Availability;
 use peer::SessionPeer;
 use peers::SessionPeers;
 pub use presences::Inquiry;
+pub use salt::Salt;
 
 /// Peers asked for a small block at once while no peer is known to have it.
 const DIRECT_PEERS: usize = 3;
@@ -46,6 +47,8 @@ pub const LOST_WANT_TIMEOUT: Duration = Duration::from_secs(30);
 const HEDGE_DELAY: Duration = Duration::from_millis(500);
 /// Peers that a session remembers for their wrong blocks.
 const MAX_BANNED: usize = 1024;
+/// Where what is fetched ahead stands in the order of wants: behind all that is needed.
+const AHEAD: i64 = i64::MAX / 2;
 /// WANT-HAVEs are sent in batches and requests are moved in batches, not after each block.
 const PLAN_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -158,26 +161,6 @@ pub struct Session {
     salt: Salt,
 }
 
-/// A secret that gives each session an order of its own: several nodes that pull the same DAG get different blocks first,
-/// and a peer cannot choose its position by its id.
-#[derive(Clone, Copy, Debug)]
-pub struct Salt(pub u64);
-
-impl Default for Salt {
-    fn default() -> Self {
-        Self(RandomState::new().hash_one(()))
-    }
-}
-
-impl Salt {
-    /// Returns a hash that only this salt yields.
-    pub fn hash_one(&self, value: impl Hash) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        (self.0, value).hash(&mut hasher);
-        hasher.finish()
-    }
-}
-
 impl Session {
     pub fn new(salt: Salt) -> Self {
         Self { salt, ..Self::default() }
@@ -187,12 +170,15 @@ impl Session {
     pub fn want(&mut self, wanted: impl IntoIterator<Item = WantedBlock>) {
         for WantedBlock { cid, size, is_ahead } in wanted {
             let cid_v1 = as_v1(&cid);
+            self.last += 1;
+            let order = if is_ahead { AHEAD + self.last } else { self.last };
             if let Some(known) = self.wants.get_mut(&cid_v1) {
-                known.is_ahead &= is_ahead;
+                if known.is_ahead && !is_ahead {
+                    known.is_ahead = false;
+                    self.reorder(&cid_v1, order);
+                }
                 continue;
             }
-            self.last += 1;
-            let order = self.last;
             let (sent, holders, lacking, asked) = Default::default();
             let want = SessionWant { cid, size, is_ahead, order, sent, holders, lacking, asked };
             self.wants.insert(cid_v1, want);
@@ -203,13 +189,16 @@ impl Session {
 
     /// Moves a want to the front.
     pub fn prefer(&mut self, cid: &Cid) {
-        let cid_v1 = as_v1(cid);
-        let Some(want) = self.wants.get_mut(&cid_v1) else { return };
         self.first -= 1;
+        self.reorder(&as_v1(cid), self.first);
+    }
+
+    fn reorder(&mut self, cid_v1: &Cid, order: i64) {
+        let Some(want) = self.wants.get_mut(cid_v1) else { return };
         let list = if want.sent.is_empty() { &mut self.unrequested } else { &mut self.requested };
         list.remove(&want.order);
-        want.order = self.first;
-        list.insert(want.order, cid_v1);
+        want.order = order;
+        list.insert(order, *cid_v1);
     }
 
     /// Removes wants.

@@ -193,8 +193,7 @@ impl Task {
         {
             fetched.push(next);
         }
-        let blocks = fetched.iter().map(|fetched| fetched.block.clone()).collect();
-        let blocks = self.keep_ahead(blocks).await?;
+        let blocks = self.keep_ahead(fetched.iter().map(|fetched| fetched.block.clone()).collect()).await?;
         self.absorb_all(blocks, fetched).await
     }
 

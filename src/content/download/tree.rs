@@ -11,7 +11,7 @@ mod fold;
 mod tests;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     ops::Range,
     sync::Arc,
 };
@@ -280,11 +280,22 @@ impl DownloadTree {
         let is_surplus =
             |offset: &u64| self.parts.get(offset).is_none_or(|part| !overlaps(ranges, &part.place.covers));
         let surplus: Vec<u64> = self.wanted.iter().copied().filter(is_surplus).collect();
-        let surplus: Vec<Cid> = surplus
+        let mut cids: Vec<Cid> = surplus
             .into_iter()
             .filter_map(|offset| Some(self.advance(offset, PartState::Missing)?.0))
             .collect();
-        surplus.into_iter().filter(|cid| !self.wants(cid)).collect()
+        // One block may be very many parts.
+        let mut seen = HashSet::new();
+        cids.retain(|cid| seen.insert(as_v1(cid)) && !self.wants(cid));
+        cids
+    }
+
+    /// Has a block looked for again that was missing, and is here now.
+    pub fn look_again(&mut self, cid: &Cid) {
+        let offsets = self.offsets.get(&as_v1(cid)).cloned().unwrap_or_default();
+        for offset in offsets.intersection(&self.missing).copied().collect::<Vec<_>>() {
+            self.advance(offset, PartState::New);
+        }
     }
 
     /// Whether a block is wanted in any place.

@@ -4,7 +4,8 @@ use libp2p::PeerId;
 use tokio::time::Instant;
 
 use super::{
-    HEDGE_DELAY, PeerState, Request, STALL_TIMEOUT, Session, SessionWant, WantQuota, peer::Availability,
+    AHEAD, HEDGE_DELAY, PeerState, Request, STALL_TIMEOUT, Session, SessionWant, WantQuota,
+    peer::Availability,
 };
 use crate::Cid;
 
@@ -23,8 +24,8 @@ impl Session {
         quota: &mut WantQuota,
         requests: &mut Vec<Request>,
     ) {
-        let front: Vec<(i64, Cid)> =
-            self.requested.iter().take(HEDGED_WANTS).map(|(order, cid_v1)| (*order, *cid_v1)).collect();
+        let needed = self.requested.range(..AHEAD).take(HEDGED_WANTS);
+        let front: Vec<(i64, Cid)> = needed.map(|(order, cid_v1)| (*order, *cid_v1)).collect();
         for (order, cid_v1) in front {
             let further = self.wants.get(&cid_v1).map_or(0, |want| self.further(want, now, peer_state));
             for _ in 0..further {

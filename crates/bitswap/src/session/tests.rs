@@ -189,6 +189,35 @@ fn a_peer_that_lacks_only_what_is_fetched_ahead_still_counts_as_complete() {
 }
 
 #[test]
+fn what_is_needed_comes_before_what_is_fetched_ahead() {
+    let mut scene = Scene::new(1, 1);
+    scene.plan();
+    scene.pass(MOMENT);
+    scene.on_block(0, 0);
+    let ahead = |n| WantedBlock { is_ahead: true, ..WantedBlock::new(cid(n), 0) };
+    scene.session.want([ahead(7), ahead(8)]);
+    assert_eq!(scene.plan().0, [(0, 7), (0, 8)]);
+    scene.session.want([WantedBlock::new(cid(9), MIB)]);
+    let now = scene.now;
+    let state = |_: &PeerId| PeerState { last_activity: Some(now), free_wants: 9 };
+    let urgent = |requests: Vec<Request>| -> Vec<(Cid, bool)> {
+        let of = |request| match request {
+            Request::Block { cid, urgent, .. } => Some((cid, urgent)),
+            _ => None,
+        };
+        requests.into_iter().filter_map(of).collect()
+    };
+    assert_eq!(urgent(scene.session.plan(now, &state)), [(cid(9), true)], "though it was wanted last");
+    let order = |scene: &Scene, n| scene.session.wants[&cid(n)].order;
+    assert!(order(&scene, 9) < order(&scene, 7));
+    scene.session.want([WantedBlock::new(cid(8), 0), ahead(9)]);
+    assert!(
+        order(&scene, 9) < order(&scene, 8) && order(&scene, 8) < order(&scene, 7),
+        "it is needed by now"
+    );
+}
+
+#[test]
 fn a_block_that_a_peer_lacks_is_requested_from_another() {
     let mut scene = Scene::new(2, 3);
     scene.plan();

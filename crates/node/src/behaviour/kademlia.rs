@@ -133,9 +133,7 @@ impl Behaviour {
         if peopled.is_empty() {
             // Without peers a query would succeed although the record is stored nowhere else.
             let record = kad::ProviderRecord::new(key_of(cid), self.me, Vec::new());
-            if let Err(error) = self.records.add_provider(record) {
-                tracing::warn!(%cid, %error, "cannot announce");
-            }
+            let _ = stored(cid, self.records.add_provider(record));
         }
         for dht in peopled {
             if let Some(query) = self.start_providing(cid, dht) {
@@ -145,17 +143,11 @@ impl Behaviour {
     }
 
     fn start_providing(&mut self, cid: &Cid, dht: Dht) -> Option<QueryId> {
-        let query = self.kad(dht).start_providing(key_of(cid));
-        query.inspect_err(|error| tracing::warn!(%cid, %error, "cannot announce")).ok()
+        stored(cid, self.kad(dht).start_providing(key_of(cid)))
     }
 
     pub(super) fn withdraw(&mut self, cid: &Cid) {
-        let Self { behaviours, records, me, .. } = self;
-        // Both tables have one store.
-        match behaviours.data.kad.created() {
-            Some(kad) => kad.stop_providing(&key_of(cid)),
-            None => records.remove_provider(&key_of(cid), me),
-        }
+        self.records.remove_provider(&key_of(cid), &self.me);
     }
 
     pub(super) fn find_providers(&mut self, cid: &Cid, found: &mpsc::UnboundedSender<PeerId>) {
@@ -225,6 +217,11 @@ impl Behaviour {
             self.values.remove(&query);
         }
     }
+}
+
+/// What came of storing this node's own provider record.
+fn stored<T>(cid: &Cid, result: Result<T, kad::store::Error>) -> Option<T> {
+    result.inspect_err(|error| tracing::warn!(%cid, %error, "cannot announce")).ok()
 }
 
 fn key_of(cid: &Cid) -> RecordKey {

@@ -29,7 +29,7 @@ impl Task {
         let chosen = self.tree.take_ahead(&self.shared.interest());
         if self.tree.wanted() == 0 || self.ahead.bytes > MAX_BYTES {
             self.unwant_ahead(fetcher);
-        } else if !chosen.is_empty() && !self.shared.file.is_streaming_through() {
+        } else if !chosen.is_empty() && self.finds_what_it_keeps() {
             let share = self.content.settings().share;
             let missing = self.content.store().run(move |store| share.missing(store, chosen)).await?;
             self.ahead.missing.extend(missing.iter().map(as_v1));
@@ -37,6 +37,12 @@ impl Task {
             fetcher.want_ahead(missing);
         }
         Ok(())
+    }
+
+    /// Whether what is stored for this file is found again when it is needed.
+    fn finds_what_it_keeps(&self) -> bool {
+        let file = &self.shared.file;
+        !file.is_streaming_through() && self.content.settings().share.permits(file.origin())
     }
 
     fn unwant_ahead(&mut self, fetcher: &mut BlockFetcher) {
@@ -57,11 +63,13 @@ impl Task {
         let bytes: usize = ahead.iter().map(|block| block.data.len()).sum();
         self.ahead.bytes += bytes;
         self.since_checkpoint += bytes as u64;
+        let nodes: Vec<Block> = ahead.into_iter().filter(is_node).collect();
+        let cids: Vec<Cid> = nodes.iter().map(|block| block.cid).collect();
         let file = self.shared.file.clone();
-        let keep = move || {
-            ahead.into_iter().filter(is_node).try_for_each(|block| file.insert_node(block.cid, block.data))
-        };
+        let keep = move || nodes.into_iter().try_for_each(|block| file.insert_node(block.cid, block.data));
         tokio::task::spawn_blocking(keep).await.map_err(Error::stopped)??;
+        cids.iter().for_each(|cid| self.tree.look_again(cid));
+        self.content.node().arrived(&cids);
         Ok(others)
     }
 }
