@@ -296,7 +296,7 @@ async fn a_node_that_comes_ahead_of_its_readers_is_asked_once_and_fails_only_the
         assert!(answer.body == made.layer.bytes[start as usize..start as usize + 100], "{start}");
         assert_eq!(asked.load(Ordering::Relaxed), 1, "its node came with the first one");
     }
-    read(NODE).await.refused(502, "BLOB_UNKNOWN", &["expected part of a file"]);
+    read(NODE).await.refused(502, "PEER_DATA_INVALID", &["expected part of a file"]);
     read(3 * NODE).await.refused(504, "PEER_TIMEOUT", &["no bytes received for 3.0 s"]);
     stage.ends_well().await;
 }
