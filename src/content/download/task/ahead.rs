@@ -1,6 +1,6 @@
 //! Inner nodes that are fetched before a reader needs them.
 //!
-//! They are stored and not taken up: whoever needs one finds it in the node directory, and learns then what is wrong with it.
+//! They are stored and not taken up: a reader that needs one finds it in the node directory, and learns then what is wrong with it.
 
 use std::collections::HashSet;
 

@@ -30,7 +30,7 @@ impl DownloadTree {
     }
 
     /// Chooses the nodes to fetch ahead, those first that follow the one that is fetched. They stay parts that were not looked
-    /// for: whoever needs one later looks for it as for any other.
+    /// for: a reader that needs one later looks for it as for any other.
     pub fn take_ahead(&mut self, interest: &ReadRanges) -> Vec<Cid> {
         let Some(from) = self.ahead.begun.take() else { return Vec::new() };
         let is_ahead = |place: &Position| {
