@@ -32,7 +32,7 @@ pub static NOTATION: Tool = Tool::required(
 pub static CONFORMANCE: Tool = Tool::new(
     "conformance",
     "github.com/opencontainers/distribution-spec/conformance",
-    "v0.0.0-20260730175803-fee21197eb94",
+    "v0.0.0-20260831232431-97274622c111",
 );
 /// pebble, an ACME server for tests.
 pub static PEBBLE: Tool = Tool::new("pebble", "github.com/letsencrypt/pebble/v2/cmd/pebble", "v2.10.3");
