@@ -21,7 +21,7 @@ mod tags;
 mod uploads;
 mod withheld;
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
     Router,
@@ -68,7 +68,6 @@ pub use auth::{Access, Pull};
 pub use page::PageRoutes;
 
 /// State shared by all handlers.
-#[derive(Clone)]
 pub struct Registry {
     resolver: Resolver,
     pushes: Pushes,
@@ -77,8 +76,8 @@ pub struct Registry {
     events: Events,
 }
 
-impl FromRef<Registry> for Access {
-    fn from_ref(registry: &Registry) -> Self {
+impl FromRef<Arc<Registry>> for Access {
+    fn from_ref(registry: &Arc<Registry>) -> Self {
         registry.access.clone()
     }
 }
@@ -129,7 +128,8 @@ pub async fn serve(
 ) -> std::io::Result<()> {
     let place = RegistryPlace::new(listener.local_addr()?, access.public_url().cloned());
     let pushes = Pushes::new(resolver.clone(), sparse_images);
-    let app = router(Registry { resolver, pushes: pushes.clone(), access, place, events }, gateway, page)
+    let registry = Registry { resolver, pushes: pushes.clone(), access, place, events };
+    let app = router(Arc::new(registry), gateway, page)
         .layer(from_fn_with_state(closing, say_close))
         .layer(from_fn_with_state(metrics, measure));
     let expiring = stop.clone().run_until_cancelled_owned(async move { pushes.expire_uploads().await });
@@ -139,7 +139,7 @@ pub async fn serve(
     Ok(())
 }
 
-fn router(registry: Registry, has_gateway: bool, page: Option<PageRoutes>) -> Router {
+fn router(registry: Arc<Registry>, has_gateway: bool, page: Option<PageRoutes>) -> Router {
     let gateway = if has_gateway { gateway_routes(&registry) } else { Router::new() };
     let page = page.map_or_else(Router::new, |page| page::routes(page, &registry));
     // Names hold slashes, so paths are split by `Endpoint`, not by routes.
@@ -160,13 +160,13 @@ fn router(registry: Registry, has_gateway: bool, page: Option<PageRoutes>) -> Ro
 }
 
 /// The gateway, for those who may pull.
-fn gateway_routes(registry: &Registry) -> Router<Registry> {
+fn gateway_routes(registry: &Arc<Registry>) -> Router<Arc<Registry>> {
     let visibility = registry.access.visibility();
     gateway::router(registry.resolver.content().clone(), visibility)
         .layer(from_fn_with_state(registry.clone(), admit_to_gateway))
 }
 
-async fn admit_to_gateway(State(registry): State<Registry>, request: Request, next: Next) -> Response {
+async fn admit_to_gateway(State(registry): State<Arc<Registry>>, request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
     match pull_from_gateway(&registry, &parts).await {
         Ok(view) => {
@@ -194,7 +194,10 @@ fn stale(registry: &Registry, kind: &NameKind) -> Option<[(HeaderName, &'static 
 }
 
 /// Where there are users, this is where a client learns that it has to log in.
-async fn version(State(registry): State<Registry>, request: Request) -> Result<impl IntoResponse, ApiError> {
+async fn version(
+    State(registry): State<Arc<Registry>>,
+    request: Request,
+) -> Result<impl IntoResponse, ApiError> {
     let (parts, _) = request.into_parts();
     if !is_read(&parts.method) {
         return Err(ApiError::method(&parts.method, "GET, HEAD"));
@@ -204,7 +207,7 @@ async fn version(State(registry): State<Registry>, request: Request) -> Result<i
 }
 
 /// Refuses what a page in a browser sends, before anything is done for it.
-async fn check_origin(State(registry): State<Registry>, request: Request, next: Next) -> Response {
+async fn check_origin(State(registry): State<Arc<Registry>>, request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
     let Err(refusal) = registry.place.check(&parts) else {
         return next.run(Request::from_parts(parts, body)).await;
@@ -233,7 +236,7 @@ fn not_modified(headers: &HeaderMap, digest: &Digest) -> Option<Response> {
     digest.is_among(known).then(|| (StatusCode::NOT_MODIFIED, told).into_response())
 }
 
-async fn dispatch(State(registry): State<Registry>, request: Request) -> Result<Response, ApiError> {
+async fn dispatch(State(registry): State<Arc<Registry>>, request: Request) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
     if is_read(&parts.method) {
         return read(&registry, &parts).await;

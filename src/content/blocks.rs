@@ -2,8 +2,12 @@
 
 use bytes::Bytes;
 use ocipfs_node::{Block, Cid};
+use ocipfs_unixfs::DagNode;
 
-use super::{Content, Document, Error, Nodes, Root, Store, View, locked, unstored::Unstored};
+use super::{
+    Content, Document, Error, Nodes, Root, Store, StoreError, View, fetch::PathWalk, locked,
+    unstored::Unstored,
+};
 
 impl Content {
     /// A block that is here, or about to be.
@@ -11,11 +15,42 @@ impl Content {
         if let Some(data) = locked(&self.0.fresh).get(cid) {
             return Ok(Some(data.clone()));
         }
-        let cid = *cid;
-        self.0.store.guard_cid(&cid);
-        let get =
-            move |store: &Store| if store.is_visible(&cid)? { store.get_verified(&cid) } else { Ok(None) };
-        Ok(self.0.store.run(get).await?)
+        let (content, cid) = (self.clone(), *cid);
+        Ok(self.0.store.run(move |store| content.get(store, &cid)).await?)
+    }
+
+    /// The same on a thread that may wait for the disk.
+    fn get(&self, store: &Store, cid: &Cid) -> Result<Option<Bytes>, StoreError> {
+        if let Some(data) = locked(&self.0.fresh).get(cid) {
+            return Ok(Some(data.clone()));
+        }
+        store.guard_cid(cid);
+        if store.is_visible(cid)? { store.get_verified(cid) } else { Ok(None) }
+    }
+
+    /// Goes on along a path as far as its blocks are here, in one visit of the store. Gives the last block, too, and the node
+    /// that the path leads to, if that is reached.
+    pub(super) async fn enter_stored(
+        &self,
+        mut walk: PathWalk,
+    ) -> Result<(PathWalk, Option<Block>, Option<DagNode>), Error> {
+        let content = self.clone();
+        let enter = move |store: &Store| {
+            let mut last = None;
+            loop {
+                let cid = walk.needed();
+                let Some(data) = content.get(store, &cid)? else { return Ok(Ok((walk, last, None))) };
+                last = Some(Block { cid, data: data.clone() });
+                let entered =
+                    DagNode::decode(&cid, data).map_err(Error::from).and_then(|node| walk.enter(node));
+                match entered {
+                    Ok(None) => {}
+                    Ok(end) => return Ok(Ok((walk, last, end))),
+                    Err(error) => return Ok(Err(error)),
+                }
+            }
+        };
+        self.0.store.run(enter).await?
     }
 
     /// Stores blocks that came on the way to a file, in parallel with the rest of the work.

@@ -119,6 +119,13 @@ impl Content {
     /// The bytes take memory of the share of documents until they are dropped: drop them before the next document is read,
     /// and before anything is awaited that a peer or a client may hold up.
     pub async fn read_blob(&self, blob: &Blob, limit: u64) -> Result<Bytes, Error> {
+        if blob.size <= limit
+            && self.refuse_rejected(blob).is_ok()
+            // Where it is damaged, it is looked for as one that is not here.
+            && let Ok(Some(bytes)) = self.read_stored_document(blob).await
+        {
+            return Ok(bytes);
+        }
         // Again where it was collected in between.
         loop {
             let reader = self.settled_document(blob, limit).await?;
@@ -128,11 +135,16 @@ impl Content {
                 return Ok(hold(reader.all().await?, memory));
             }
             drop(reader);
-            let memory = self.0.documents.reserve(blob.size).await?;
-            if let Some(bytes) = self.read_stored(&blob.digest, blob.size).await? {
-                return Ok(hold(bytes, memory));
+            if let Some(bytes) = self.read_stored_document(blob).await? {
+                return Ok(bytes);
             }
         }
+    }
+
+    async fn read_stored_document(&self, blob: &Blob) -> Result<Option<Bytes>, Error> {
+        let memory = self.0.documents.reserve(blob.size).await?;
+        let bytes = self.read_stored(&blob.digest, blob.size).await?;
+        Ok(bytes.map(|bytes| hold(bytes, memory)))
     }
 
     /// Fetches a blob of at most `limit` bytes, of which nothing stays in memory.

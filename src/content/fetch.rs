@@ -11,6 +11,7 @@ mod difference;
 mod file_parts;
 mod new_chunks;
 mod nodes;
+mod path_walk;
 #[cfg(test)]
 mod tests;
 
@@ -19,3 +20,4 @@ pub use difference::{Difference, differences};
 pub use file_parts::{FileParts, WINDOW};
 pub use new_chunks::new_chunks;
 pub use nodes::Nodes;
+pub use path_walk::PathWalk;

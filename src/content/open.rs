@@ -182,11 +182,12 @@ impl Content {
 
     /// Reads the whole of a blob that is stored, without a client's piece; nothing where it has another size.
     pub(super) async fn read_stored(&self, digest: &Digest, size: u64) -> Result<Option<Bytes>, Error> {
-        let file = self.stored_file(digest).await?.filter(|file| file.size() == size);
-        let Some(file) = file else { return Ok(None) };
-        let mut check = file.check(&(0..size));
-        let read = move || file.read_next(&mut check, 0, size as usize);
-        Ok(Some(tokio::task::spawn_blocking(read).await.map_err(Error::stopped)??))
+        let digest = digest.clone();
+        let read = move |store: &Store| {
+            let file = stored_file(store, &digest)?.filter(|file| file.size() == size);
+            Ok(file.map(|file| file.read_next(&mut file.check(&(0..size)), 0, size as usize)))
+        };
+        Ok(self.store().run(read).await?.transpose()?)
     }
 
     fn stream(&self, file: BlobFile, ranges: Vec<Range<u64>>) -> BlobFileStream {
@@ -195,11 +196,7 @@ impl Content {
 
     async fn stored_file(&self, digest: &Digest) -> Result<Option<BlobFile>, Error> {
         let digest = digest.clone();
-        let open = move |store: &Store| match store.blob(&digest)? {
-            Some(stored) if store.is_visible_blob(&digest)? => open_if_there(store, &stored),
-            _ => Ok(None),
-        };
-        Ok(self.store().run(open).await?)
+        Ok(self.store().run(move |store| stored_file(store, &digest)).await?)
     }
 
     /// Follows a path to a file and gets the file's root block; stores the blocks fetched on the way.
@@ -278,6 +275,14 @@ impl Content {
             Err(Error::Quota { .. }) => Ok(()),
             kept => kept,
         }
+    }
+}
+
+/// Opens a blob that is stored, if the viewer of the task may read it.
+fn stored_file(store: &Store, digest: &Digest) -> Result<Option<BlobFile>, StoreError> {
+    match store.blob(digest)? {
+        Some(stored) if store.is_visible_blob(digest)? => open_if_there(store, &stored),
+        _ => Ok(None),
     }
 }
 

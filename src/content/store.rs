@@ -130,6 +130,8 @@ struct StoreInner {
 #[cfg(test)]
 #[derive(Debug, Default)]
 pub struct Work {
+    /// Times that [`Store::run`] took a thread.
+    pub visits: AtomicU64,
     /// Blocks that were looked for.
     pub reads: AtomicU64,
     /// Blocks that came from peers.
@@ -190,6 +192,8 @@ impl Store {
         &self,
         work: impl FnOnce(&Self) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
+        #[cfg(test)]
+        self.work().visits.fetch_add(1, Ordering::Relaxed);
         let (store, view) = (self.clone(), View::current());
         let work = move || view.enter(|| work(&store));
         tokio::task::spawn_blocking(work).await.map_err(|_| Error::Stopped)?

@@ -1,5 +1,7 @@
 //! The page for browsers beside the registry: what its visitors may pull, and who sees the node's own data.
 
+use std::sync::Arc;
+
 use axum::{
     Router,
     extract::{Request, State},
@@ -20,13 +22,13 @@ pub struct PageRoutes {
 }
 
 /// Returns the routes, with the visitor among the extensions of each request for data.
-pub fn routes(page: PageRoutes, registry: &Registry) -> Router<Registry> {
+pub fn routes(page: PageRoutes, registry: &Arc<Registry>) -> Router<Arc<Registry>> {
     let data = page.data.layer(from_fn_with_state(registry.clone(), admit));
     page.files.merge(data).with_state(())
 }
 
-async fn admit(State(registry): State<Registry>, request: Request, next: Next) -> Response {
-    let Registry { access, place, .. } = &registry;
+async fn admit(State(registry): State<Arc<Registry>>, request: Request, next: Next) -> Response {
+    let Registry { access, place, .. } = &*registry;
     let (mut parts, body) = request.into_parts();
     match access.admit_to_page(&parts).await {
         Ok(visitor) => {

@@ -1,5 +1,7 @@
 //! One log line, and one event, per push, deletion, token, failed login and denial; with `--access-log` one line per request.
 
+use std::sync::Arc;
+
 use axum::{
     extract::{Request, State},
     http::{Method, StatusCode},
@@ -22,7 +24,7 @@ use crate::http::{
 };
 
 /// Logs a request once it is answered. A write is completed even if its client disconnects, so it is logged even then.
-pub async fn log(State(registry): State<Registry>, request: Request, next: Next) -> Response {
+pub async fn log(State(registry): State<Arc<Registry>>, request: Request, next: Next) -> Response {
     if is_read(request.method()) {
         return answer(registry, request, next).await;
     }
@@ -30,7 +32,7 @@ pub async fn log(State(registry): State<Registry>, request: Request, next: Next)
     answered.unwrap_or_else(|_| ApiError::stopped().into_response())
 }
 
-async fn answer(registry: Registry, request: Request, next: Next) -> Response {
+async fn answer(registry: Arc<Registry>, request: Request, next: Next) -> Response {
     let (user, certificate) = claimed(&registry, &request);
     let line = RequestLine::new(&request, user);
     let shown = Credentials::of_request(&request).login().map(str::to_owned);

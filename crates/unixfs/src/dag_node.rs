@@ -6,7 +6,11 @@ use ocipfs_block::{Cid, inline_bytes, is_trusted_cid};
 
 pub use super::data::{DAG_PB, RAW};
 use super::data::{DIRECTORY, Data, FILE, SHARD, SYMLINK};
-use crate::{Error, inline};
+use crate::{
+    Error,
+    hamt::{self, Bits, Slot},
+    inline,
+};
 
 /// A child of a file's node and how many of the file's bytes it holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +65,19 @@ impl DagNode {
                 links.iter().map(name).filter(|name| !name.is_empty()).collect()
             }
             Self::File { .. } | Self::Symlink => Vec::new(),
+        }
+    }
+
+    /// Finds a name, of whose hash `bits` are left: where it leads, or the shard that it would be in. Only directories have
+    /// names.
+    pub fn find(&self, name: &str, bits: &mut Bits) -> Slot {
+        match self {
+            Self::Directory(links) => {
+                let entry = links.iter().find(|(link, _)| link == name);
+                entry.map_or(Slot::Empty, |(_, cid)| Slot::Entry(*cid))
+            }
+            Self::Shard { fanout_bits, width, links } => hamt::find(bits, name, *width, *fanout_bits, links),
+            Self::File { .. } | Self::Symlink => Slot::Empty,
         }
     }
 

@@ -2,13 +2,15 @@
 
 use std::io::Cursor;
 
+use ocipfs_block::Cid;
+
 /// Which link of a shard a name is behind.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Slot<T> {
+pub enum Slot {
     /// The entry itself.
-    Entry(T),
+    Entry(Cid),
     /// A deeper shard.
-    Deeper(T),
+    Deeper(Cid),
     /// No such name.
     Empty,
 }
@@ -40,19 +42,19 @@ impl Bits {
 }
 
 /// Finds `name` among the links of a shard whose slot prefixes are `width` hex digits wide.
-pub fn find<'a, T>(
+pub(crate) fn find(
     bits: &mut Bits,
     name: &str,
     width: usize,
     fanout_bits: u32,
-    links: &'a [(String, T)],
-) -> Slot<&'a T> {
+    links: &[(String, Cid)],
+) -> Slot {
     let Some(slot) = bits.next(fanout_bits) else { return Slot::Empty };
     let prefix = format!("{slot:0width$X}");
     for (link, target) in links {
         match link.strip_prefix(&prefix) {
-            Some("") => return Slot::Deeper(target),
-            Some(entry) if entry == name => return Slot::Entry(target),
+            Some("") => return Slot::Deeper(*target),
+            Some(entry) if entry == name => return Slot::Entry(*target),
             _ => {}
         }
     }

@@ -14,7 +14,7 @@ use super::{
     dag_node::DagNode,
     directory::Changes,
     document::Document,
-    hamt::{self, Bits, Slot},
+    hamt::{Bits, Slot},
     profile::{Profile, Root},
 };
 
@@ -177,12 +177,9 @@ fn look_up(blocks: &HashMap<Cid, DagNode>, root: Cid, name: &str) -> Option<Cid>
     let mut bits = Bits::of(name);
     let mut cid = root;
     loop {
-        let DagNode::Shard { fanout_bits, width, links } = &blocks[&cid] else {
-            panic!("{cid} is not a shard")
-        };
-        match hamt::find(&mut bits, name, *width, *fanout_bits, links) {
-            Slot::Entry(cid) => return Some(*cid),
-            Slot::Deeper(deeper) => cid = *deeper,
+        match blocks[&cid].find(name, &mut bits) {
+            Slot::Entry(cid) => return Some(cid),
+            Slot::Deeper(deeper) => cid = deeper,
             Slot::Empty => return None,
         }
     }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use ocipfs_node::{Cid, inline_bytes};
 use ocipfs_unixfs::{
     DagNode,
-    hamt::{self, Bits, Slot},
+    hamt::{Bits, Slot},
     inlined,
 };
 
@@ -13,9 +13,6 @@ use super::{
     below::{Below, OutsideOfFile, Wanted},
 };
 use crate::content::{CidPath, Content, Error};
-
-/// Deeper than 64 bits of hash can lead.
-const MAX_SHARD_DEPTH: usize = 32;
 
 /// What following a path found.
 pub enum ResolvedPath {
@@ -126,33 +123,14 @@ impl<'a> Follower<'a> {
 
     /// Goes to an entry of the current directory.
     async fn enter(&mut self, at: &CidPath, name: &str) -> Result<(), Stop> {
-        let no_entry = || Error::NoEntry { at: at.clone(), entry: name.into() };
         let mut bits = Bits::of(name);
-        for _ in 0..MAX_SHARD_DEPTH {
-            match self.find(name, &mut bits) {
+        loop {
+            let node = DagNode::decode(&self.cid, self.block.clone());
+            match node.map_or(Slot::Empty, |node| node.find(name, &mut bits)) {
                 Slot::Entry(cid) => return self.go(cid).await,
                 Slot::Deeper(cid) => self.go(cid).await?,
-                Slot::Empty => return Err(no_entry().into()),
+                Slot::Empty => return Err(Error::NoEntry { at: at.clone(), entry: name.into() }.into()),
             }
-        }
-        Err(no_entry().into())
-    }
-
-    /// Finds a name in the current block. Only a directory has names.
-    fn find(&self, name: &str, bits: &mut Bits) -> Slot<Cid> {
-        match DagNode::decode(&self.cid, self.block.clone()) {
-            Ok(DagNode::Directory(links)) => {
-                let entry = links.into_iter().find(|(link, _)| link == name);
-                entry.map_or(Slot::Empty, |(_, cid)| Slot::Entry(cid))
-            }
-            Ok(DagNode::Shard { fanout_bits, width, links }) => {
-                match hamt::find(bits, name, width, fanout_bits, &links) {
-                    Slot::Entry(cid) => Slot::Entry(*cid),
-                    Slot::Deeper(cid) => Slot::Deeper(*cid),
-                    Slot::Empty => Slot::Empty,
-                }
-            }
-            Ok(DagNode::File { .. } | DagNode::Symlink) | Err(_) => Slot::Empty,
         }
     }
 

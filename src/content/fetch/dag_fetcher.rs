@@ -3,16 +3,10 @@
 use bytes::Bytes;
 use multihash_codetable::{Code, MultihashDigest};
 use ocipfs_node::{Block, BlockFetcher, Cid, inline_bytes, is_trusted_cid};
-use ocipfs_unixfs::{
-    DagNode, RAW,
-    hamt::{self, Bits, Slot},
-    inlined,
-};
+use ocipfs_unixfs::{DagNode, RAW, inlined};
 
+use super::PathWalk;
 use crate::content::{CidPath, Content, Error};
-
-/// Deeper than 64 bits of hash can lead.
-const MAX_SHARD_DEPTH: usize = 32;
 
 /// A file's first block.
 #[derive(Debug)]
@@ -56,45 +50,55 @@ impl DagFetcher {
 
     /// Finds the file, directory or link that `at` names.
     pub async fn resolve(&mut self, at: &CidPath) -> Result<(Cid, DagNode), Error> {
-        let mut cid = *at.root();
-        let mut node = self.fetch_root().await?;
-        for name in at.names() {
-            cid = match &node {
-                DagNode::Directory(links) => links
-                    .iter()
-                    .find(|(link, _)| link == name)
-                    .map(|(_, cid)| *cid)
-                    .ok_or_else(|| no_entry(at, name))?,
-                DagNode::Shard { .. } => self.find_in_shard(at, &node, name).await?,
-                _ => return Err(no_entry(at, name)),
-            };
-            node = self.fetch_below(at, &cid).await?;
+        let mut walk = PathWalk::new(at.clone());
+        loop {
+            let end;
+            (walk, end) = self.enter_local(walk).await?;
+            let cid = walk.needed();
+            if let Some(node) = end {
+                return Ok((cid, node));
+            }
+            let node = if cid == self.root { self.want_root().await? } else { self.want(at, &cid).await? };
+            if let Some(node) = walk.enter(node)? {
+                return Ok((cid, node));
+            }
         }
-        Ok((cid, node))
     }
 
-    async fn find_in_shard(&mut self, at: &CidPath, shard: &DagNode, name: &str) -> Result<Cid, Error> {
-        let mut bits = Bits::of(name);
-        let mut deeper;
-        let mut shard = shard;
-        for _ in 0..MAX_SHARD_DEPTH {
-            let DagNode::Shard { fanout_bits, width, links } = shard else { break };
-            match hamt::find(&mut bits, name, *width, *fanout_bits, links) {
-                Slot::Entry(cid) => return Ok(*cid),
-                Slot::Deeper(cid) => deeper = self.fetch_below(at, cid).await?,
-                Slot::Empty => break,
+    /// Goes on along a path as far as its nodes are here. Gives what it leads to, if that is reached.
+    async fn enter_local(&mut self, mut walk: PathWalk) -> Result<(PathWalk, Option<DagNode>), Error> {
+        let mut absent = None;
+        loop {
+            let cid = walk.needed();
+            if let Some(data) = self.carried(&cid) {
+                if let Some(node) = walk.enter(DagNode::decode(&cid, data)?)? {
+                    return Ok((walk, Some(node)));
+                }
+            } else if absent == Some(cid) {
+                return Ok((walk, None));
+            } else {
+                let (block, end);
+                (walk, block, end) = self.content.enter_stored(walk).await?;
+                self.last = block.or(self.last.take());
+                if end.is_some() {
+                    return Ok((walk, end));
+                }
+                absent = Some(walk.needed());
             }
-            shard = &deeper;
         }
-        Err(no_entry(at, name))
     }
 
     /// Gets the root: from peers within the find time-out.
     pub async fn fetch_root(&mut self) -> Result<DagNode, Error> {
         let root = self.root;
-        if let Some(data) = self.local(&root).await? {
-            return Ok(DagNode::decode(&root, data)?);
+        match self.local(&root).await? {
+            Some(data) => Ok(DagNode::decode(&root, data)?),
+            None => self.want_root().await,
         }
+    }
+
+    async fn want_root(&mut self) -> Result<DagNode, Error> {
+        let root = self.root;
         if is_nothing(&root) {
             return self.keep(Block { cid: root, data: Bytes::new() });
         }
@@ -109,9 +113,13 @@ impl DagFetcher {
 
     /// Gets a block below the root: from peers within the stall time-out.
     pub async fn fetch_below(&mut self, at: &CidPath, cid: &Cid) -> Result<DagNode, Error> {
-        if let Some(data) = self.local(cid).await? {
-            return Ok(DagNode::decode(cid, data)?);
+        match self.local(cid).await? {
+            Some(data) => Ok(DagNode::decode(cid, data)?),
+            None => self.want(at, cid).await,
         }
+    }
+
+    async fn want(&mut self, at: &CidPath, cid: &Cid) -> Result<DagNode, Error> {
         if is_nothing(cid) {
             return self.keep(Block { cid: *cid, data: Bytes::new() });
         }
@@ -162,17 +170,23 @@ impl DagFetcher {
     }
 
     async fn local(&mut self, cid: &Cid) -> Result<Option<Bytes>, Error> {
-        if let Some(bytes) = inline_bytes(cid) {
-            return Ok(Some(Bytes::copy_from_slice(bytes)));
-        }
-        if let Some(block) = self.fetched.iter().chain(&self.last).find(|block| block.cid == *cid) {
-            return Ok(Some(block.data.clone()));
+        if let Some(data) = self.carried(cid) {
+            return Ok(Some(data));
         }
         let local = self.content.local(cid).await?;
         if let Some(data) = &local {
             self.last = Some(Block { cid: *cid, data: data.clone() });
         }
         Ok(local)
+    }
+
+    /// A block that its CID carries, or that was found on the way.
+    fn carried(&self, cid: &Cid) -> Option<Bytes> {
+        if let Some(bytes) = inline_bytes(cid) {
+            return Some(Bytes::copy_from_slice(bytes));
+        }
+        let mut found = self.fetched.iter().chain(&self.last);
+        found.find(|block| block.cid == *cid).map(|block| block.data.clone())
     }
 
     fn block_fetcher(&mut self) -> &mut BlockFetcher {
@@ -201,8 +215,4 @@ pub(super) fn block_fetcher(content: &Content, search_root: Cid, root: Cid) -> B
 /// Whether this is the leaf of an empty file. boxo says that it has one, and never sends it.
 fn is_nothing(cid: &Cid) -> bool {
     cid.codec() == RAW && *cid.hash() == Code::Sha2_256.digest(b"")
-}
-
-fn no_entry(at: &CidPath, name: &str) -> Error {
-    Error::NoEntry { at: at.clone(), entry: name.into() }
 }

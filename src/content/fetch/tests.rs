@@ -1,12 +1,14 @@
-//! DAGs with inline blocks, in a node without a swarm: a block that a CID carries is never requested from peers.
+//! What is here, in a node without a swarm: blocks that a CID carries, paths, and documents.
+
+use std::{fs::File, os::unix::fs::FileExt, sync::atomic::Ordering};
 
 use bytes::Bytes;
 use multihash_codetable::{Code, MultihashDigest};
 use ocipfs_bitswap::wire::fields::put_varint;
-use ocipfs_node::{Block, Cid, Node, inline_text};
+use ocipfs_node::{Block, Cid, FetchError, Node, inline_text};
 use ocipfs_unixfs::{DAG_PB, RAW};
 
-use crate::content::{CidPath, Content, Settings, Store};
+use crate::content::{Blob, BlobWriter, CidPath, Content, Error, Profile, Settings, Stat, Store};
 
 /// The lengths of inline blocks that are read, on both sides of what a `Cid` has room for.
 const LENGTHS: [usize; 8] = [0, 1, 10, 63, 64, 65, 100, 128];
@@ -148,4 +150,57 @@ async fn a_root_may_be_inline() {
     assert_eq!(read(&content, &[], &format!("{text}/a")).await, vec![b'x'; 70]);
     let long = inline_text(&block(RAW, &[0; 129]));
     assert!(long.parse::<CidPath>().unwrap_err().to_string().contains("at most 128"));
+}
+
+/// How often what is awaited visits the store.
+async fn visits<T>(content: &Content, awaited: impl Future<Output = T>) -> (T, u64) {
+    let visits = || content.store().work().visits.load(Ordering::Relaxed);
+    let before = visits();
+    let found = awaited.await;
+    (found, visits() - before)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_path_that_is_here_takes_one_visit_of_the_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let content = content(&dir);
+    let file = block(RAW, b"file");
+    let mut blocks = vec![file.clone()];
+    for name in ["c", "b", "a"] {
+        let entry = [(name, blocks.last().unwrap().cid.to_bytes())];
+        blocks.push(block(DAG_PB, &node(&entry, DIRECTORY)));
+    }
+    content.store().put_blocks(&blocks).unwrap();
+    let path = |below: &str| format!("{}/{below}", blocks[3].cid).parse::<CidPath>().unwrap();
+    let (found, count) = visits(&content, content.stat(&path("a/b/c"))).await;
+    assert_eq!((found.unwrap(), count), (Stat { cid: file.cid, size: 4 }, 1));
+    for (below, missing) in [("a/x/c", "x"), ("a/b/c/d", "d")] {
+        let (found, count) = visits(&content, content.stat(&path(below))).await;
+        assert!(matches!(&found, Err(Error::NoEntry { entry, .. }) if entry == missing), "{found:?}");
+        assert_eq!(count, 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stored_document_takes_one_visit_of_the_store_and_a_damaged_one_is_an_error() {
+    const SIZE: u64 = 2 << 20;
+    let dir = tempfile::tempdir().unwrap();
+    let bytes: Bytes = (0..SIZE).map(|n| (n ^ n >> 20) as u8).collect();
+    let mut writer = BlobWriter::new(&Store::open(dir.path()).unwrap(), Profile::UnixfsV1).unwrap();
+    writer.write(bytes.clone()).unwrap();
+    let (stored, root) = writer.store().unwrap();
+    let blob = |size| Blob { digest: stored.digest.clone(), size, at: root.cid.into(), gc_root: None };
+    let content = content(&dir);
+    let (read, count) = visits(&content, content.read_blob(&blob(SIZE), SIZE)).await;
+    assert!(read.unwrap() == bytes && count == 1, "{count} visits");
+    for (size, limit) in [(SIZE, SIZE - 1), (SIZE - 1, SIZE)] {
+        assert!(content.read_blob(&blob(size), limit).await.is_err());
+    }
+    drop(content);
+    let content = self::content(&dir);
+    let hex = stored.digest.hex();
+    let path = dir.path().join("blobs").join(&hex[..2]).join(&hex);
+    File::options().write(true).open(path).unwrap().write_all_at(b"x", 7).unwrap();
+    let error = content.read_blob(&blob(SIZE), SIZE).await.err();
+    assert!(matches!(error, Some(Error::Node(FetchError::Offline(_)))), "{error:?}");
 }
