@@ -5,9 +5,14 @@ use ocipfs_node::{Block, Cid};
 use ocipfs_unixfs::DagNode;
 
 use super::{
-    Content, Document, Error, Nodes, Root, Store, StoreError, View, fetch::PathWalk, locked,
+    Content, Document, Error, Nodes, Root, Store, StoreError, View,
+    fetch::{PathWalk, StoredWalk, WalkEnd},
+    locked,
     unstored::Unstored,
 };
+
+/// Blocks that one visit of the store reads at most: a request that is cancelled goes on until then.
+const MAX_VISIT_BLOCKS: usize = 32;
 
 impl Content {
     /// A block that is here, or about to be.
@@ -16,11 +21,11 @@ impl Content {
             return Ok(Some(data.clone()));
         }
         let (content, cid) = (self.clone(), *cid);
-        Ok(self.0.store.run(move |store| content.get(store, &cid)).await?)
+        Ok(self.0.store.run(move |store| content.local_blocking(store, &cid)).await?)
     }
 
-    /// The same on a thread that may wait for the disk.
-    fn get(&self, store: &Store, cid: &Cid) -> Result<Option<Bytes>, StoreError> {
+    /// Does the same as [`Self::local`] on a blocking thread.
+    fn local_blocking(&self, store: &Store, cid: &Cid) -> Result<Option<Bytes>, StoreError> {
         if let Some(data) = locked(&self.0.fresh).get(cid) {
             return Ok(Some(data.clone()));
         }
@@ -28,27 +33,25 @@ impl Content {
         if store.is_visible(cid)? { store.get_verified(cid) } else { Ok(None) }
     }
 
-    /// Goes on along a path as far as its blocks are here, in one visit of the store. Gives the last block, too, and the node
-    /// that the path leads to, if that is reached.
-    pub(super) async fn enter_stored(
-        &self,
-        mut walk: PathWalk,
-    ) -> Result<(PathWalk, Option<Block>, Option<DagNode>), Error> {
+    /// Continues a walk with the blocks that are here, in one visit of the store.
+    pub(super) async fn continue_walk(&self, mut walk: PathWalk) -> Result<StoredWalk, Error> {
         let content = self.clone();
         let enter = move |store: &Store| {
             let mut last = None;
-            loop {
+            for _ in 0..MAX_VISIT_BLOCKS {
                 let cid = walk.needed();
-                let Some(data) = content.get(store, &cid)? else { return Ok(Ok((walk, last, None))) };
+                let Some(data) = content.local_blocking(store, &cid)? else {
+                    return Ok(Ok(StoredWalk { walk, last, end: WalkEnd::Absent }));
+                };
                 last = Some(Block { cid, data: data.clone() });
-                let entered =
-                    DagNode::decode(&cid, data).map_err(Error::from).and_then(|node| walk.enter(node));
-                match entered {
+                let entered = DagNode::decode(&cid, data).map_err(Error::from);
+                match entered.and_then(|node| walk.enter(node)) {
                     Ok(None) => {}
-                    Ok(end) => return Ok(Ok((walk, last, end))),
+                    Ok(Some(node)) => return Ok(Ok(StoredWalk { walk, last, end: WalkEnd::Arrived(node) })),
                     Err(error) => return Ok(Err(error)),
                 }
             }
+            Ok(Ok(StoredWalk { walk, last, end: WalkEnd::Paused }))
         };
         self.0.store.run(enter).await?
     }

@@ -45,8 +45,16 @@ impl Documents {
 
     /// Waits for memory for a document of this length; one that is larger than the share takes all of it.
     pub async fn reserve(&self, length: u64) -> Result<OwnedSemaphorePermit, Error> {
-        let units = units(length.saturating_mul(PARSE_FACTOR)).min(self.units);
-        self.free.clone().acquire_many_owned(units).await.map_err(Error::stopped)
+        self.free.clone().acquire_many_owned(self.units_of(length)).await.map_err(Error::stopped)
+    }
+
+    /// Takes the same memory where it is free.
+    pub fn reserve_now(&self, length: u64) -> Option<OwnedSemaphorePermit> {
+        self.free.clone().try_acquire_many_owned(self.units_of(length)).ok()
+    }
+
+    fn units_of(&self, length: u64) -> u32 {
+        units(length.saturating_mul(PARSE_FACTOR)).min(self.units)
     }
 }
 
@@ -120,11 +128,17 @@ impl Content {
     /// and before anything is awaited that a peer or a client may hold up.
     pub async fn read_blob(&self, blob: &Blob, limit: u64) -> Result<Bytes, Error> {
         if blob.size <= limit
-            && self.refuse_rejected(blob).is_ok()
-            // Where it is damaged, it is looked for as one that is not here.
-            && let Ok(Some(bytes)) = self.read_stored_document(blob).await
+            && let Some(memory) = self.0.documents.reserve_now(blob.size)
         {
-            return Ok(bytes);
+            self.refuse_rejected(blob)?;
+            match self.read_stored(blob, memory).await {
+                Ok(Some(bytes)) => return Ok(bytes),
+                Ok(None) => {}
+                // A damaged one is fetched below, as one that is not stored.
+                Err(error) => {
+                    tracing::debug!(digest = %blob.digest, "cannot read a stored document: {error}")
+                }
+            }
         }
         // Again where it was collected in between.
         loop {
@@ -135,16 +149,11 @@ impl Content {
                 return Ok(hold(reader.all().await?, memory));
             }
             drop(reader);
-            if let Some(bytes) = self.read_stored_document(blob).await? {
+            let memory = self.0.documents.reserve(blob.size).await?;
+            if let Some(bytes) = self.read_stored(blob, memory).await? {
                 return Ok(bytes);
             }
         }
-    }
-
-    async fn read_stored_document(&self, blob: &Blob) -> Result<Option<Bytes>, Error> {
-        let memory = self.0.documents.reserve(blob.size).await?;
-        let bytes = self.read_stored(&blob.digest, blob.size).await?;
-        Ok(bytes.map(|bytes| hold(bytes, memory)))
     }
 
     /// Fetches a blob of at most `limit` bytes, of which nothing stays in memory.
@@ -229,7 +238,8 @@ mod tests {
         drop((half, other));
         let whole = now(1 << 30).unwrap();
         assert!(now(1).is_none());
+        assert!(documents.reserve_now(1).is_none());
         drop(whole);
-        assert!(now(1).is_some());
+        assert!(now(1).is_some() && documents.reserve_now(1).is_some());
     }
 }

@@ -20,4 +20,4 @@ pub use difference::{Difference, differences};
 pub use file_parts::{FileParts, WINDOW};
 pub use new_chunks::new_chunks;
 pub use nodes::Nodes;
-pub use path_walk::PathWalk;
+pub use path_walk::{PathWalk, StoredWalk, WalkEnd};

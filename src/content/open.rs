@@ -11,7 +11,7 @@ use super::{
     Blob, CidPath, Content, Error, Store, StoreError,
     download::{Purpose, ResolvedDownload},
     fetch::DagFetcher,
-    locked,
+    hold, locked,
     reader::{BlobFileStream, ByteSource, Last, Reader},
     store::{BlobFile, Stored},
 };
@@ -90,7 +90,9 @@ impl Content {
     /// order, and each piece is of one range. Only these ranges are fetched.
     pub async fn open_ranges(&self, blob: &Blob, ranges: &[Range<u64>]) -> Result<Reader, Error> {
         match self.open_blob(blob, ranges, Purpose::Read).await {
-            Err(Error::Node(why @ FetchError::NotFound { .. })) if self.is_damaged(&blob.digest).await? => {
+            Err(Error::Node(why @ (FetchError::NotFound { .. } | FetchError::Offline(_))))
+                if self.is_damaged(&blob.digest).await? =>
+            {
                 Err(Error::Damaged { digest: blob.digest.clone(), why })
             }
             opened => opened,
@@ -180,12 +182,18 @@ impl Content {
         Reader::begin(whole.end, ByteSource::File(self.stream(file, vec![whole]))).await
     }
 
-    /// Reads the whole of a blob that is stored, without a client's piece; nothing where it has another size.
-    pub(super) async fn read_stored(&self, digest: &Digest, size: u64) -> Result<Option<Bytes>, Error> {
-        let digest = digest.clone();
+    /// Reads the whole of a blob that is stored, without a client's piece, in one visit of the store; nothing where it has
+    /// another size. The bytes hold `memory`.
+    pub(super) async fn read_stored<T: Send + 'static>(
+        &self,
+        blob: &Blob,
+        memory: T,
+    ) -> Result<Option<Bytes>, Error> {
+        let (digest, size) = (blob.digest.clone(), blob.size);
         let read = move |store: &Store| {
-            let file = stored_file(store, &digest)?.filter(|file| file.size() == size);
-            Ok(file.map(|file| file.read_next(&mut file.check(&(0..size)), 0, size as usize)))
+            let file = open_stored_file(store, &digest)?.filter(|file| file.size() == size);
+            let read = file.map(|file| file.read_next(&mut file.check(&(0..size)), 0, size as usize));
+            Ok(read.map(|bytes| bytes.map(|bytes| hold(bytes, memory))))
         };
         Ok(self.store().run(read).await?.transpose()?)
     }
@@ -196,7 +204,7 @@ impl Content {
 
     async fn stored_file(&self, digest: &Digest) -> Result<Option<BlobFile>, Error> {
         let digest = digest.clone();
-        Ok(self.store().run(move |store| stored_file(store, &digest)).await?)
+        Ok(self.store().run(move |store| open_stored_file(store, &digest)).await?)
     }
 
     /// Follows a path to a file and gets the file's root block; stores the blocks fetched on the way.
@@ -278,12 +286,14 @@ impl Content {
     }
 }
 
-/// Opens a blob that is stored, if the viewer of the task may read it.
-fn stored_file(store: &Store, digest: &Digest) -> Result<Option<BlobFile>, StoreError> {
-    match store.blob(digest)? {
-        Some(stored) if store.is_visible_blob(digest)? => open_if_there(store, &stored),
-        _ => Ok(None),
+/// Opens a blob that is stored, if the viewer of the task may read it. Under a guard it is not collected.
+fn open_stored_file(store: &Store, digest: &Digest) -> Result<Option<BlobFile>, StoreError> {
+    let Some(stored) = store.blob(digest)? else { return Ok(None) };
+    if !store.is_visible_blob(digest)? {
+        return Ok(None);
     }
+    store.guard_cid(&stored.root);
+    open_if_there(store, &stored)
 }
 
 /// Opens a stored file. Returns none if it was collected since, or lost its file.

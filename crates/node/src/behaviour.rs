@@ -1,6 +1,7 @@
 //! The network behaviour of the node: identify, Kademlia, Bitswap, fetch, pubsub, AutoNAT and hole punching in one. Their
 //! events are handled here, so that rust-ipfs only polls it.
 
+mod boxed_handler;
 mod dht;
 mod direction;
 mod events;
@@ -53,6 +54,7 @@ use crate::{
     peers::{Peers, resolve},
     routing,
 };
+use boxed_handler::BoxedHandler;
 use dht::Query;
 use fetch_purpose::FetchPurpose;
 use files::Files;
@@ -214,7 +216,7 @@ impl Behaviour {
 }
 
 impl NetworkBehaviour for Behaviour {
-    type ConnectionHandler = <Behaviours as NetworkBehaviour>::ConnectionHandler;
+    type ConnectionHandler = BoxedHandler<THandler<Behaviours>>;
     type ToSwarm = Infallible;
 
     fn handle_pending_inbound_connection(
@@ -239,7 +241,7 @@ impl NetworkBehaviour for Behaviour {
         // A refused peer must not take the place of another.
         let handler = self.behaviours.handle_established_inbound_connection(id, peer, local, remote)?;
         self.admit(peer, remote, true)?;
-        Ok(handler)
+        Ok(BoxedHandler::new(handler))
     }
 
     fn handle_pending_outbound_connection(
@@ -287,7 +289,7 @@ impl NetworkBehaviour for Behaviour {
         let handler =
             self.behaviours.handle_established_outbound_connection(id, peer, address, role, port)?;
         self.admit(peer, address, false)?;
-        Ok(handler)
+        Ok(BoxedHandler::new(handler))
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm) {

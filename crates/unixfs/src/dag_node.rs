@@ -68,16 +68,16 @@ impl DagNode {
         }
     }
 
-    /// Finds a name, of whose hash `bits` are left: where it leads, or the shard that it would be in. Only directories have
-    /// names.
+    /// Looks a name up in this node, which takes the next bits of its hash from `bits` if it is a shard. Returns the CID of the
+    /// entry, or of the shard to look into next. Below a shard there are only shards.
     pub fn find(&self, name: &str, bits: &mut Bits) -> Slot {
         match self {
-            Self::Directory(links) => {
+            Self::Directory(links) if bits.is_whole() => {
                 let entry = links.iter().find(|(link, _)| link == name);
                 entry.map_or(Slot::Empty, |(_, cid)| Slot::Entry(*cid))
             }
             Self::Shard { fanout_bits, width, links } => hamt::find(bits, name, *width, *fanout_bits, links),
-            Self::File { .. } | Self::Symlink => Slot::Empty,
+            Self::File { .. } | Self::Directory(_) | Self::Symlink => Slot::Empty,
         }
     }
 

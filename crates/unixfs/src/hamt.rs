@@ -34,6 +34,11 @@ impl Bits {
         Self { hash: hash as u64, left: u64::BITS.saturating_sub(taken) }
     }
 
+    /// Whether none was taken.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.left == u64::BITS
+    }
+
     /// Takes the next `bits` bits, if so many are left.
     pub fn next(&mut self, bits: u32) -> Option<u64> {
         self.left = self.left.checked_sub(bits)?;

@@ -5,7 +5,7 @@ use multihash_codetable::{Code, MultihashDigest};
 use ocipfs_node::{Block, BlockFetcher, Cid, inline_bytes, is_trusted_cid};
 use ocipfs_unixfs::{DagNode, RAW, inlined};
 
-use super::PathWalk;
+use super::{PathWalk, StoredWalk, WalkEnd};
 use crate::content::{CidPath, Content, Error};
 
 /// A file's first block.
@@ -65,7 +65,7 @@ impl DagFetcher {
         }
     }
 
-    /// Goes on along a path as far as its nodes are here. Gives what it leads to, if that is reached.
+    /// Continues a walk as far as its nodes are here. Gives the node that the path leads to, if that is reached.
     async fn enter_local(&mut self, mut walk: PathWalk) -> Result<(PathWalk, Option<DagNode>), Error> {
         let mut absent = None;
         loop {
@@ -74,16 +74,18 @@ impl DagFetcher {
                 if let Some(node) = walk.enter(DagNode::decode(&cid, data)?)? {
                     return Ok((walk, Some(node)));
                 }
-            } else if absent == Some(cid) {
+                continue;
+            }
+            if absent == Some(cid) {
                 return Ok((walk, None));
-            } else {
-                let (block, end);
-                (walk, block, end) = self.content.enter_stored(walk).await?;
-                self.last = block.or(self.last.take());
-                if end.is_some() {
-                    return Ok((walk, end));
-                }
-                absent = Some(walk.needed());
+            }
+            let (last, end);
+            StoredWalk { walk, last, end } = self.content.continue_walk(walk).await?;
+            self.last = last.or(self.last.take());
+            match end {
+                WalkEnd::Arrived(node) => return Ok((walk, Some(node))),
+                WalkEnd::Absent => absent = Some(walk.needed()),
+                WalkEnd::Paused => {}
             }
         }
     }

@@ -1,6 +1,6 @@
 //! The way from a root along a path: which node is needed next, wherever it comes from.
 
-use ocipfs_node::Cid;
+use ocipfs_node::{Block, Cid};
 use ocipfs_unixfs::{
     DagNode,
     hamt::{Bits, Slot},
@@ -16,6 +16,24 @@ pub struct PathWalk {
     needed: Cid,
     /// What is left of the hash of the name that is looked for; none between two names.
     bits: Option<Bits>,
+}
+
+/// A walk that went on with the blocks that are here.
+pub struct StoredWalk {
+    pub walk: PathWalk,
+    /// The last block that was read.
+    pub last: Option<Block>,
+    pub end: WalkEnd,
+}
+
+/// Why a walk stopped.
+pub enum WalkEnd {
+    /// The path leads to this node.
+    Arrived(DagNode),
+    /// The node that is needed next is not here.
+    Absent,
+    /// It may be here: enough was read at once.
+    Paused,
 }
 
 impl PathWalk {
@@ -57,7 +75,7 @@ mod tests {
     fn walk(nodes: &HashMap<Cid, DagNode>, path: &str) -> Result<String, Error> {
         let mut walk = PathWalk::new(path.parse().unwrap());
         while let Some(node) = nodes.get(&walk.needed()) {
-            walk.enter(node.clone())?;
+            assert_eq!(walk.enter(node.clone())?, None, "{path}");
         }
         Ok(walk.needed().to_string())
     }
@@ -91,5 +109,17 @@ mod tests {
                 assert!(matches!(missing, Err(Error::NoEntry { entry, .. }) if entry == name));
             }
         }
+    }
+
+    #[test]
+    fn below_a_shard_there_are_only_shards() {
+        let cid = |text: &[u8]| Cid::new_v1(DAG_PB, Code::Sha2_256.digest(text));
+        let deeper = vec![(format!("{:02X}", Bits::of("name").next(8).unwrap()), cid(b"deeper"))];
+        let root = DagNode::Shard { fanout_bits: 8, width: 2, links: deeper };
+        let directory = DagNode::Directory(vec![("name".into(), cid(b"file"))]);
+        let nodes = HashMap::from([(cid(b"root"), root), (cid(b"deeper"), directory)]);
+        assert!(walk(&nodes, &format!("{}/name", cid(b"deeper"))).unwrap() == cid(b"file").to_string());
+        let found = walk(&nodes, &format!("{}/name", cid(b"root")));
+        assert!(matches!(&found, Err(Error::NoEntry { .. })), "{found:?}");
     }
 }

@@ -3,7 +3,7 @@
 use ocipfs_node::Node;
 
 use super::*;
-use crate::content::{Content, Settings};
+use crate::content::{Blob, Content, Settings};
 
 /// Has a stored blob lose its file, so that it is being downloaded.
 fn lose(room: &Room, root: &Cid) {
@@ -37,10 +37,16 @@ async fn gc_keeps_a_blob_found_under_a_guard() {
     let node = Node::offline(room._dir.path()).unwrap();
     let content = Content::new(room.store.clone(), node, Settings::default()).unwrap();
     let root = room.put(1, 1).unwrap();
-    let digest = room.store.file(&root).unwrap().unwrap().digest;
-    let guard = content.gc_guard().await;
-    assert!(content.stored_blob(&digest).await.unwrap().is_some());
-    assert_eq!(room.gc.collect(&room.store, false).unwrap(), Collected::default());
-    drop(guard);
+    let stored = room.store.file(&root).unwrap().unwrap();
+    let blob = Blob { digest: stored.digest, size: stored.size, at: root.into(), gc_root: None };
+    for is_read in [false, true] {
+        let guard = content.gc_guard().await;
+        match is_read {
+            true => drop(content.read_blob(&blob, blob.size).await.unwrap()),
+            false => assert!(content.stored_blob(&blob.digest).await.unwrap().is_some()),
+        }
+        assert_eq!(room.gc.collect(&room.store, false).unwrap(), Collected::default());
+        drop(guard);
+    }
     assert_eq!(room.gc.collect(&room.store, false).unwrap().blobs, 1);
 }
