@@ -1,6 +1,6 @@
 //! Finding each other: through Kademlia, and what is said there.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use libp2p::{Multiaddr, identity::Keypair};
 use libtest_mimic::Trial;
@@ -36,9 +36,15 @@ async fn the_dht_finds_a_provider_through_a_bootstrap_peer() {
     let layer = Layer::add(&provider, &noise(3 << 20));
     announced(&provider, 4).await;
     let reader = Rpc::start(&["--bootstrap", bootstrap.address()]);
-    // What fills its table may have connected the two, so the record itself is asked for, too.
-    let found = reader.bytes(&format!("routing/findprovs?arg={}", layer.cid())).await;
-    assert!(String::from_utf8_lossy(&found).contains(provider.peer()));
+    // What fills its table may have connected the two, so the record itself is asked for, too. A search ends with nothing as long
+    // as the reader does not know the bootstrap peer, or the provider does not.
+    let search = async {
+        let path = format!("routing/findprovs?arg={}", layer.cid());
+        while !String::from_utf8_lossy(&reader.bytes(&path).await).contains(provider.peer()) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), search).await.expect("the provider");
     let pulled = reqwest::get(reader.node.url(&layer.blob_path())).await.unwrap();
     assert!(pulled.bytes().await.unwrap() == layer.bytes);
     assert!(peers(&reader.node).contains(provider.peer()));
