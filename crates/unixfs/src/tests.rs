@@ -177,7 +177,9 @@ fn look_up(blocks: &HashMap<Cid, DagNode>, root: Cid, name: &str) -> Option<Cid>
     let mut bits = Bits::of(name);
     let mut cid = root;
     loop {
-        match blocks[&cid].find(name, &mut bits) {
+        let node = &blocks[&cid];
+        assert!(matches!(node, DagNode::Shard { .. }), "{cid} is not a shard");
+        match node.find(name, &mut bits) {
             Slot::Entry(cid) => return Some(cid),
             Slot::Deeper(deeper) => cid = deeper,
             Slot::Empty => return None,
