@@ -15,8 +15,6 @@ mod page;
 mod query;
 mod referrers;
 mod request_log;
-mod signature;
-mod signed;
 mod tags;
 mod uploads;
 mod withheld;

@@ -11,6 +11,7 @@
 //!
 //! What `images::signed` gathers from a repository, and what it decides of that, is not known here.
 
+mod attached;
 mod certificates;
 mod cose;
 mod cosign;
@@ -21,6 +22,7 @@ mod key;
 mod manifest;
 mod notation;
 mod policy;
+mod pushed;
 mod signer;
 mod source;
 mod spelling;
@@ -29,6 +31,7 @@ mod verdict;
 #[cfg(test)]
 mod tests;
 
+pub use attached::{collects_signatures, is_attached, keeps_layers};
 pub use certificates::TrustStore;
 pub use file::{Error, MAX_POLICY_BYTES};
 pub use key::{KeyError, PublicKey};
@@ -36,6 +39,7 @@ pub use manifest::{
     MAX_PART_BYTES, MAX_PARTS, Part, SignatureManifest, is_signature_type, signed_by_tag, tags_of,
 };
 pub use policy::{Policies, Policy};
+pub use pushed::{is_signature, signed_by_cosign};
 pub use signer::{Checked, Key, Signer};
 pub use source::PolicySource;
 pub use verdict::{Require, Verdict, Withheld};

@@ -302,9 +302,12 @@ impl From<push::Error> for ApiError {
             Upload(error) => return error.into(),
             Names(error) => return Self::names(error, ResourceKind::Blob),
             Content(error) => return Self::content(error, ResourceKind::Blob),
-            ReadOnly(_) | Reserved(_) | Followed { .. } | Immutable { .. } => {
-                (StatusCode::FORBIDDEN, "DENIED")
-            }
+            ReadOnly(_)
+            | Reserved(_)
+            | Followed { .. }
+            | Immutable { .. }
+            | NotAttached
+            | RemovesSignatures { .. } => (StatusCode::FORBIDDEN, "DENIED"),
             Moved { .. } => (StatusCode::CONFLICT, "DENIED"),
             InvalidManifest(_) => (StatusCode::BAD_REQUEST, "MANIFEST_INVALID"),
             MissingBlobs { .. } => (StatusCode::NOT_FOUND, "MANIFEST_BLOB_UNKNOWN"),

@@ -12,8 +12,7 @@ use super::{
     error::{ApiError, ResourceKind},
     immutable, not_modified,
     query::Query,
-    signature,
-    signed::{self, Signature},
+    request_log::SignaturePushed,
     stale,
     withheld::Reader,
 };
@@ -24,6 +23,7 @@ use crate::{
         Asked, NameKind,
         push::{ManifestPush, PushedManifest},
     },
+    signatures,
 };
 
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
@@ -76,21 +76,18 @@ pub async fn put(
     let tags = tags(&reference, query)?;
     let stall_timeout = registry.resolver.content().stall_timeout();
     let bytes = body::whole(headers, body, MAX_MANIFEST, stall_timeout).await?;
-    let moved_from = match registry.access.may(visitor, Action::Push, name.as_str()) {
-        true => Vec::new(),
-        false => signature::check(target, &bytes, &tags).await?,
-    };
+    let is_attached = !registry.access.may(visitor, Action::Push, name.as_str());
     let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let is_signature = registry.events.are_wanted() && signed::is_signature(&bytes);
+    let is_signature = registry.events.are_wanted() && signatures::is_signature(&bytes);
     let immutable = immutable::among(target, &tags);
     let push =
-        ManifestPush { reference: &reference, tags: tags.clone(), immutable, moved_from, media_type, bytes };
+        ManifestPush { reference: &reference, tags: tags.clone(), immutable, is_attached, media_type, bytes };
     let pushed = registry.pushes.put_manifest(name, push).await?;
     // The tag in the path needs no confirmation.
     let confirmed = if matches!(reference, Reference::Digest(_)) { tags } else { Vec::new() };
     let mut created = created(name, pushed, confirmed);
     if is_signature {
-        created.extensions_mut().insert(Signature);
+        created.extensions_mut().insert(SignaturePushed);
     }
     Ok(created)
 }

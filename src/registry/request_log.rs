@@ -16,12 +16,18 @@ use super::{
     endpoint::{self, Endpoint},
     error::ApiError,
     is_read,
-    signed::{Signature, signed_by_cosign},
 };
-use crate::http::{
-    access_log::RequestLine,
-    events::{Action, Event},
+use crate::{
+    http::{
+        access_log::RequestLine,
+        events::{Action, Event},
+    },
+    signatures::signed_by_cosign,
 };
+
+/// An extension of the answer to a push of a signature.
+#[derive(Clone, Copy, Debug)]
+pub struct SignaturePushed;
 
 /// Logs a request once it is answered. A write is completed even if its client disconnects, so it is logged even then.
 pub async fn log(State(registry): State<Arc<Registry>>, request: Request, next: Next) -> Response {
@@ -105,7 +111,7 @@ fn pushed(path: &str, response: &Response, event: Event) -> Option<Event> {
     let Endpoint::Manifest { name, reference } = Endpoint::parse(&path)? else { return None };
     let header = |name: &str| response.headers().get(name)?.to_str().ok().map(str::to_owned);
     let signed = signed_by_cosign(reference);
-    let is_signature = signed.is_some() || response.extensions().get::<Signature>().is_some();
+    let is_signature = signed.is_some() || response.extensions().get::<SignaturePushed>().is_some();
     Some(Event {
         action: if is_signature { Action::Sign } else { Action::Push },
         repository: Some(name.into()),

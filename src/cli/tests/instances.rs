@@ -183,6 +183,8 @@ fn push_errors(text: &mut String) {
         E::MissingBlobs { .. } => E::MissingBlobs { name: name(), digests: vec![digest(), digest()] },
         E::Immutable { .. } => E::Immutable { name: name(), tag: "v1".into() },
         E::Moved { .. } => E::Moved { name: name(), tag: "v1".into() },
+        E::NotAttached => E::NotAttached,
+        E::RemovesSignatures { .. } => E::RemovesSignatures { name: name(), tag: "v1".into() },
         E::UnknownManifest { .. } => E::UnknownManifest { name: name(), reference: tag() },
         E::UnknownBlob { .. } => E::UnknownBlob { name: name(), digest: digest() },
         E::Followed { .. } => E::Followed { name: name(), reference: tag(), origin: ipns_name() },

@@ -45,6 +45,21 @@ pub enum Error {
         /// The tag.
         tag: String,
     },
+    /// A client that may sign, and not push, pushes something else than a signature.
+    #[error(
+        "pushing this requires the action `push`: with `sign`, a manifest needs a subject, a configuration that is not that of an image, and no tag, or the layers of a signature and a tag such as sha256-<hex>.sig"
+    )]
+    NotAttached,
+    /// A client that may sign, and not push, takes away what others signed.
+    #[error(
+        "removing signatures from tag {tag} of {name} requires the action `push`: with `sign`, a manifest has all layers of the one that it replaces"
+    )]
+    RemovesSignatures {
+        /// The repository.
+        name: Name,
+        /// The tag.
+        tag: String,
+    },
     /// The manifest to delete does not exist.
     #[error("manifest {reference} unknown to {name}")]
     UnknownManifest {

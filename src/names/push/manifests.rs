@@ -10,6 +10,7 @@ use crate::{
         MAX_MANIFEST,
         repository::{Adopted, InspectedManifest, NewManifest, Repositories, inspect},
     },
+    signatures,
 };
 
 /// A manifest as a client sends it.
@@ -20,8 +21,8 @@ pub struct ManifestPush<'a> {
     pub tags: Vec<Tag>,
     /// Those of them that are not moved from one manifest to another.
     pub immutable: Vec<Tag>,
-    /// Those that are moved only if they still point there, as `Pushes::tagged` told.
-    pub moved_from: Vec<(Tag, Option<Digest>)>,
+    /// Whether it has to be a signature or another referrer, since the client may sign, and not push.
+    pub is_attached: bool,
     /// The media type that the client states.
     pub media_type: Option<&'a str>,
     /// The document.
@@ -41,7 +42,11 @@ impl Pushes {
     ///
     /// What of them only followed repositories have is fetched, and part of this repository from then on.
     pub async fn put_manifest(&self, name: &Name, push: ManifestPush<'_>) -> Result<PushedManifest, Error> {
-        let ManifestPush { reference, tags, immutable, moved_from, media_type, bytes } = push;
+        let ManifestPush { reference, tags, immutable, is_attached, media_type, bytes } = push;
+        let moved_from = match is_attached {
+            true => self.check_attached(name, &bytes, &tags).await?,
+            false => Vec::new(),
+        };
         let digest = checked_digest(reference, &bytes)?;
         let mut inspected = self.inspect(&bytes, &digest, media_type).await?;
         // What is fetched for the manifest is not collected before the manifest holds it.
@@ -67,8 +72,33 @@ impl Pushes {
         }
     }
 
+    /// Refuses a manifest that is not of the form of a signature or another referrer, or takes signatures from a tag. Returns the
+    /// tags that may be moved only from where they point now.
+    async fn check_attached(
+        &self,
+        name: &Name,
+        bytes: &Bytes,
+        tags: &[Tag],
+    ) -> Result<Vec<(Tag, Option<Digest>)>, Error> {
+        let turn = self.content().turn_to_parse(bytes.len()).await?;
+        if !signatures::is_attached(bytes, tags) {
+            return Err(Error::NotAttached);
+        }
+        drop(turn);
+        let mut moved_from = Vec::new();
+        for tag in tags.iter().filter(|tag| signatures::collects_signatures(tag)) {
+            let before = self.tagged(name, tag).await?;
+            let _turn = self.content().turn_to_parse(bytes.len()).await?;
+            if before.as_ref().is_some_and(|(_, earlier)| !signatures::keeps_layers(bytes, earlier)) {
+                return Err(Error::RemovesSignatures { name: name.clone(), tag: tag.to_string() });
+            }
+            moved_from.push((tag.clone(), before.map(|(digest, _)| digest)));
+        }
+        Ok(moved_from)
+    }
+
     /// Returns the manifest that a tag of this node's repository points at, whatever the client may read.
-    pub async fn tagged(&self, name: &Name, tag: &Tag) -> Result<Option<(Digest, Bytes)>, Error> {
+    async fn tagged(&self, name: &Name, tag: &Tag) -> Result<Option<(Digest, Bytes)>, Error> {
         let (of, tag) = (name.clone(), tag.clone());
         let find = move |all: &Repositories| match all.tag(&of, &tag)? {
             Some(digest) => all.manifest(&of, &digest),

@@ -20,17 +20,49 @@ cd "$HOME/work"
 export OCIPFS_BOOTSTRAP=none NO_COLOR=1
 # A reader types the next command when the node is ready. A document stops its nodes by `kill %1` or not at all.
 settle() {
-    local pid
-    for pid in $(jobs -l | awk '/ocipfs.* serve/ { print $2 }'); do
+    local pid deadline
+    for pid in $(nodes); do
         until grep -qs '^ready:' "$HOME/serving/$pid" || ! kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
     done
-    sleep 0.5
+    deadline=$((SECONDS + 30))
+    until is_quiet || ((SECONDS > deadline)); do sleep 0.2; done
+}
+nodes() { jobs -l | awk '/ocipfs.* serve/ { print $2 }'; }
+# Other servers listen, and nodes that follow one of these nodes serve what that has published.
+is_quiet() {
+    local pid globals
+    for pid in $(jobs -l | awk '/Running/ && !/ocipfs/ { print $2 }'); do
+        ss -Hltnp | grep -q "pid=$pid,\|pid=$(pgrep -P "$pid" | head -1)," || return 1
+    done
+    for pid in $(nodes); do
+        [ -e "$HOME/serving/$pid.globals" ] && kill -0 "$pid" 2>/dev/null || continue
+        readarray -t globals <"$HOME/serving/$pid.globals"
+        "$PROGRAM" "${globals[@]}" status --json 2>/dev/null || true
+    done | awk '
+        /^  "published"/ { within = "published" }
+        /^  "followed"/ { within = "followed" }
+        within == "published" && /^    "name"/ { name = $2 }
+        within == "published" && /^    "root"/ { published[name] = $2 }
+        within == "published" && /^    "behind": [1-9]/ { late = 1 }
+        within == "followed" && /^      "name"/ { name = $2; names[++count] = name }
+        within == "followed" && /^        "root"/ { served[count] = $2 }
+        END {
+            for (n in names) {
+                root = published[names[n]]
+                if (root != "" && root != "null," && root != served[n]) late = 1
+            }
+            exit late
+        }'
 }
 "#;
 
 /// `ocipfs` as documents call it: what `serve` prints is kept, so that it is known to be ready.
 const WRAPPER: &str = r#"#!/bin/bash
-case " $* " in *" serve "*) exec "$PROGRAM" "$@" > >(tee "$HOME/serving/$$") ;; esac
+case " $* " in *" serve "*)
+    for argument; do [ "$argument" != serve ] && printf '%s\n' "$argument" || break; done >"$HOME/serving/$$.globals"
+    exec "$PROGRAM" "$@" > >(tee "$HOME/serving/$$")
+    ;;
+esac
 exec "$PROGRAM" "$@"
 "#;
 
@@ -62,6 +94,8 @@ pub fn available(client: Option<&'static str>) -> Result<(), String> {
     match client {
         None => clients::installed(&[
             ("ip", "iproute2"),
+            ("ss", "iproute2"),
+            ("pgrep", "procps"),
             ("curl", "curl"),
             ("openssl", "openssl"),
             ("skopeo", "skopeo"),

@@ -1,12 +1,8 @@
-//! Which pushed manifests are signatures, for the log of what clients did.
+//! Which pushed manifests are signatures, by their type or by their tag.
 
 use serde::Deserialize;
 
-use crate::signatures::{is_signature_type, signed_by_tag};
-
-/// An extension of the answer to a push of a signature.
-#[derive(Clone, Copy, Debug)]
-pub struct Signature;
+use super::{is_signature_type, signed_by_tag};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -3,11 +3,9 @@
 
 use std::collections::HashSet;
 
-use bytes::Bytes;
-use ocipfs_oci::{Descriptor, Digest, Index, Manifest, Tag, media_type};
+use ocipfs_oci::{Descriptor, Index, Manifest, Tag, media_type};
 
-use super::{Target, error::ApiError};
-use crate::signatures::SignatureManifest;
+use super::SignatureManifest;
 
 /// The media types of SBOMs that cosign attaches begin like this.
 const SBOM_TYPES: [&str; 3] = ["application/vnd.cyclonedx", "application/vnd.syft", "text/spdx"];
@@ -53,45 +51,32 @@ impl Form {
     }
 }
 
-/// Refuses what is not of the form of a signature or another referrer, and what takes signatures from a tag. Returns the tags
-/// that may be moved only from where they point now.
-pub async fn check(
-    target: &Target<'_>,
-    bytes: &Bytes,
-    tags: &[Tag],
-) -> Result<Vec<(Tag, Option<Digest>)>, ApiError> {
-    let Target { registry, name, .. } = target;
-    let layers = {
-        let _turn = registry.resolver.content().turn_to_parse(bytes.len()).await;
-        check_form(bytes, tags)?;
-        Manifest::parse(bytes).map(|manifest| manifest.layers).unwrap_or_default()
-    };
-    let mut moved_from = Vec::new();
-    for tag in tags.iter().filter(|tag| Form::of(tag) == Some(Form::Signatures)) {
-        let before = registry.pushes.tagged(name, tag).await?;
-        if before.as_ref().is_some_and(|(_, earlier)| !keeps(&layers, earlier)) {
-            return Err(ApiError::denied(format!(
-                "removing signatures from tag {tag} of {name} requires the action `push`: with `sign`, a manifest has all layers of the one that it replaces"
-            )));
-        }
-        moved_from.push((tag.clone(), before.map(|(digest, _)| digest)));
-    }
-    Ok(moved_from)
-}
-
-fn check_form(bytes: &[u8], tags: &[Tag]) -> Result<(), ApiError> {
+/// Whether a manifest, and the tags under which it is pushed, have the form of a signature or another referrer.
+pub fn is_attached(bytes: &[u8], tags: &[Tag]) -> bool {
     let forms: Option<HashSet<Form>> = tags.iter().map(Form::of).collect();
-    let has_form = match forms {
+    match forms {
         Some(forms) if forms.is_empty() => is_referrer(bytes),
         Some(forms) => forms.into_iter().all(|form| form.fits(bytes)),
         None => false,
-    };
-    match has_form {
-        true => Ok(()),
-        false => Err(ApiError::denied(
-            "pushing this requires the action `push`: with `sign`, a manifest needs a subject, a configuration that is not that of an image, and no tag, or the layers of a signature and a tag such as sha256-<hex>.sig",
-        )),
     }
+}
+
+/// Whether the manifest of a tag collects signatures: each is pushed with all that are there already.
+pub fn collects_signatures(tag: &Tag) -> bool {
+    Form::of(tag) == Some(Form::Signatures)
+}
+
+/// Whether a manifest has all layers of an earlier one. Layers with the same payload are told apart by the signature in their
+/// annotations.
+pub fn keeps_layers(bytes: &[u8], earlier: &[u8]) -> bool {
+    let layers = Manifest::parse(bytes).map(|manifest| manifest.layers).unwrap_or_default();
+    let is_same = |one: &Descriptor, other: &Descriptor| {
+        one.digest == other.digest
+            && one.media_type == other.media_type
+            && one.annotations == other.annotations
+    };
+    let is_kept = |layer: &Descriptor| layers.iter().any(|kept| is_same(kept, layer));
+    Manifest::parse(earlier).is_ok_and(|earlier| earlier.layers.iter().all(is_kept))
 }
 
 /// Whether a manifest refers to another and is not an image itself.
@@ -104,20 +89,9 @@ fn is_referrer(bytes: &[u8]) -> bool {
     Index::parse(bytes).is_ok_and(|index| index.subject.is_some() && index.artifact_type.is_some())
 }
 
-/// Whether all layers of an earlier manifest are among these. Layers with the same payload are told apart by the signature in
-/// their annotations.
-fn keeps(layers: &[Descriptor], earlier: &[u8]) -> bool {
-    let is_same = |one: &Descriptor, other: &Descriptor| {
-        one.digest == other.digest
-            && one.media_type == other.media_type
-            && one.annotations == other.annotations
-    };
-    let is_kept = |layer: &Descriptor| layers.iter().any(|kept| is_same(kept, layer));
-    Manifest::parse(earlier).is_ok_and(|earlier| earlier.layers.iter().all(is_kept))
-}
-
 #[cfg(test)]
 mod tests {
+    use ocipfs_oci::Digest;
     use serde_json::{Value, json};
 
     use super::*;
@@ -180,7 +154,7 @@ mod tests {
             (signature(), tag(".x"), false),
             (signature(), vec!["sha256-00.sig".parse().unwrap()], false),
         ] {
-            assert_eq!(check_form(json.to_string().as_bytes(), &tags).is_ok(), passes, "{json} {tags:?}");
+            assert_eq!(is_attached(json.to_string().as_bytes(), &tags), passes, "{json} {tags:?}");
         }
     }
 
@@ -199,9 +173,9 @@ mod tests {
             // It has the same payload as the one before.
             (&["alice"][..], &["carol"][..], false),
         ] {
-            let layers = Manifest::parse(by(later).as_bytes()).unwrap().layers;
-            assert_eq!(keeps(&layers, by(earlier).as_bytes()), passes, "{earlier:?} {later:?}");
+            let keeps = keeps_layers(by(later).as_bytes(), by(earlier).as_bytes());
+            assert_eq!(keeps, passes, "{earlier:?} {later:?}");
         }
-        assert!(!keeps(&[], b"{}"));
+        assert!(!keeps_layers(b"{}", b"{}"));
     }
 }
