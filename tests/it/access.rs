@@ -88,7 +88,10 @@ impl Ruled {
     }
 
     fn write(&self, rules: &str) {
-        fs::write(self.dir.path().join("access.toml"), rules).unwrap();
+        // At once: a file that is half written has other rules for a moment.
+        let [path, next] = ["access.toml", "access.next"].map(|name| self.dir.path().join(name));
+        fs::write(&next, rules).unwrap();
+        fs::rename(next, path).unwrap();
     }
 
     pub fn of(&self, user: &str) -> Sender<'_> {

@@ -85,7 +85,7 @@ async fn probes_tell_the_stages_of_a_node_from_its_start_to_its_stop() {
     let dir = tempfile::tempdir().unwrap();
     let (path, log) = (dir.path().to_owned(), dir.path().join("serve.log"));
     let starting = tokio::task::spawn_blocking(move || {
-        let arguments = ["--admin-listen", "127.0.0.1:0", "--bootstrap-from", &list, "--drain-delay", "4s"];
+        let arguments = ["--admin-listen", "127.0.0.1:0", "--bootstrap-from", &list, "--drain-delay", "15s"];
         Serve::start_in(&path, &arguments)
     });
     let url = || admin_url(&fs::read_to_string(&log).unwrap_or_default());

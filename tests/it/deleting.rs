@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::{
     clients::{CRANE, ORAS, REGCTL, Skopeo, Tool},
     harness::{Serve, blocking, files_below, finish, noise, ocipfs, trial_within, trials, until},
-    http::{ask, get},
+    http::{ask, get, get_found},
     push::{Repository, descriptor, manifest},
     tools::regctl,
 };
@@ -140,10 +140,10 @@ async fn an_untagged_manifest_is_pulled_by_digest_until_garbage_collection() {
 }
 
 async fn an_unreferenced_blob_is_deleted_after_the_upload_grace_period() {
-    let node = Serve::start(&["--upload-grace", "1s"]);
+    let node = Serve::start(&["--upload-grace", "5s"]);
     let app = Repository::new(&node, "app");
-    let digest = app.push(&layer(1, LAYER)).await;
     let kept = app.push_image("1", &layer(2, LAYER)).await;
+    let digest = app.push(&layer(1, LAYER)).await;
     assert_eq!(ask("HEAD", &app.url(&format!("blobs/{digest}")), &[]).await.status, 200);
     until("the blob is gone", || files(&node) == 1).await;
     assert_eq!(ask("HEAD", &app.url(&format!("blobs/{digest}")), &[]).await.status, 404);
@@ -151,7 +151,7 @@ async fn an_unreferenced_blob_is_deleted_after_the_upload_grace_period() {
 }
 
 async fn a_head_request_for_a_blob_renews_its_upload_grace_period() {
-    let node = Serve::start(&["--upload-grace", "5s"]);
+    let node = Serve::start(&["--upload-grace", "12s"]);
     let app = Repository::new(&node, "app");
     app.push_image("1", &layer(1, LAYER)).await;
     let renewed = app.push(&layer(2, LAYER)).await;
@@ -314,14 +314,14 @@ async fn deleted_content_is_not_served_to_peers() {
         reader.url(&path)
     };
     // The directories of the root are read while they are there.
-    assert_eq!(get(&reader.url(&format!("/v2/ipfs/{root}/app/tags/list"))).await.status, 200);
+    assert_eq!(get_found(&reader.url(&format!("/v2/ipfs/{root}/app/tags/list"))).await.status, 200);
     assert_eq!(app.delete(&format!("manifests/{digest}")).await.status, 202);
     app.delete("manifests/2").await;
     node.ask(&["repo", "gc", "--untagged"]);
     assert_eq!(files(&node), 1);
     let answer = get(&blob(1)).await;
     assert!([404, 504].contains(&answer.status), "{answer:?}");
-    let answer = get(&blob(2)).await;
+    let answer = get_found(&blob(2)).await;
     assert!(answer.status == 200 && answer.body == layer(2, LAYER), "another repository has it: {answer:?}");
 }
 

@@ -32,7 +32,10 @@ pub fn trials() -> Vec<Trial> {
 pub fn users(path: &Path, users: &[(&str, &str)]) -> String {
     let line =
         |(user, password): &(&str, &str)| format!("{user}:{}\n", bcrypt::hash(password, 4).expect("a hash"));
-    fs::write(path, users.iter().map(line).collect::<String>()).expect("a file");
+    // At once: a file that is half written has other users for a moment.
+    let next = path.with_extension("next");
+    fs::write(&next, users.iter().map(line).collect::<String>()).expect("a file");
+    fs::rename(next, path).expect("a file");
     path.to_str().expect("UTF-8").into()
 }
 

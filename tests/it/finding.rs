@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::{
     harness::{Layer, Serve, noise, trials},
+    http::get_found,
     peers::{
         gossip::Gossip,
         router::{Heard, Router},
@@ -57,8 +58,7 @@ async fn the_dht_finds_a_provider_through_a_foreign_kademlia_server() {
     let layer = Layer::add(&provider, &noise(100_000));
     announced(&provider, 3).await;
     let reader = Serve::start(&["--bootstrap", router.address()]);
-    let pulled = reqwest::get(reader.url(&layer.blob_path())).await.unwrap();
-    assert!(pulled.bytes().await.unwrap() == layer.bytes);
+    assert!(get_found(&reader.url(&layer.blob_path())).await.body == layer.bytes);
 }
 
 async fn only_roots_and_digests_are_announced_in_the_dht() {

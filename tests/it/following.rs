@@ -16,7 +16,7 @@ use serde_json::Value;
 use crate::{
     clients::Skopeo,
     harness::{Serve, trials, until},
-    http::get,
+    http::{get, get_found},
     names::image::Image,
     peers::boxo,
     push::{self, Repository, descriptor},
@@ -88,7 +88,7 @@ pub async fn known(node: &Serve, name: &str, tag: &str, image: &Image) {
 pub async fn pulls(node: &Serve, name: &str, tag: &str, image: &Image) {
     known(node, name, tag, image).await;
     for blob in image.blobs() {
-        let answer = get(&node.url(&format!("/v2/{name}/blobs/{}", Digest::sha256_of(blob)))).await;
+        let answer = get_found(&node.url(&format!("/v2/{name}/blobs/{}", Digest::sha256_of(blob)))).await;
         assert!(answer.status == 200 && answer.body == blob, "{name}: {}", answer.status);
     }
 }
@@ -358,7 +358,6 @@ async fn skopeo_pulls_a_published_image_by_ipns_name() {
 }
 
 async fn the_sharing_policy_decides_whether_boxo_fetches_pushed_content() {
-    const PATIENCE: Duration = Duration::from_secs(5);
     let image = Image::of("pushed", 3 << 20);
     for (share, given) in [("added", false), ("all", true)] {
         let node = Serve::start(&["--share", share]);
@@ -368,12 +367,13 @@ async fn the_sharing_policy_decides_whether_boxo_fetches_pushed_content() {
         assert_eq!(node.status()["published"]["sequence"].is_null(), !given);
         let layer = format!("{root}/app/blobs/sha256/{}", Digest::sha256_of(&image.layer).hex());
         let out = node.data_dir().join("out");
-        let fetched = boxo::fetch(&[], &layer, node.address(), &out, PATIENCE).await;
+        let patience = Duration::from_secs(if given { 60 } else { 5 });
+        let fetched = boxo::fetch(&[], &layer, node.address(), &out, patience).await;
         assert_eq!(fetched.is_ok(), given, "{share}: {:?}", fetched.err());
         // What a command adds is given in any case, and the pushed blob where it is the same.
         let tar = crate::harness::tar_of(node.data_dir(), "added.tar", b"added");
         let added = node.json(&["layer", "add", tar.to_str().unwrap()]);
-        boxo::fetch(&[], added["layers"][0]["layer"].as_str().unwrap(), node.address(), &out, PATIENCE * 4)
+        boxo::fetch(&[], added["layers"][0]["layer"].as_str().unwrap(), node.address(), &out, 12 * patience)
             .await
             .unwrap();
     }

@@ -4,10 +4,14 @@ use std::{
     fmt,
     io::{Read, Write},
     net::TcpStream,
+    time::{Duration, Instant},
 };
 
 use reqwest::header::HeaderMap;
 use serde_json::Value;
+
+/// How long what is at a peer is asked for.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A whole answer.
 pub struct Answer {
@@ -41,6 +45,24 @@ pub async fn send(
 
 pub async fn get(url: &str) -> Answer {
     ask("GET", url, &[]).await
+}
+
+/// Gets what peers have. A node says 404 where a peer does not answer within seconds, and 504 where it stalls, so on a busy machine a
+/// client asks again.
+pub async fn get_found(url: &str) -> Answer {
+    ask_found("GET", url, &[]).await
+}
+
+/// [`get_found`] with headers, or of the head only.
+pub async fn ask_found(method: &str, url: &str, headers: &[(&str, &str)]) -> Answer {
+    let start = Instant::now();
+    loop {
+        let answer = ask(method, url, headers).await;
+        if !matches!(answer.status, 404 | 504) || start.elapsed() > PATIENCE {
+            return answer;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
 }
 
 impl fmt::Debug for Answer {

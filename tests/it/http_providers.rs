@@ -8,7 +8,7 @@ use libtest_mimic::Trial;
 
 use crate::{
     harness::{Layer, Serve, finish, noise, ocipfs, trials},
-    http::{Answer, get},
+    http::{Answer, get, get_found},
     peers::router::Router,
     ports::free_port,
 };
@@ -47,6 +47,11 @@ async fn pull(node: &Serve, layer: &Layer) -> Answer {
     get(&node.url(&layer.blob_path())).await
 }
 
+/// Pulls a layer that a provider has.
+async fn pull_found(node: &Serve, layer: &Layer) -> Answer {
+    get_found(&node.url(&layer.blob_path())).await
+}
+
 #[track_caller]
 fn is_whole(answer: &Answer, layer: &Layer, node: &Serve) {
     assert_eq!(answer.status, 200, "{answer:?}\n{}", node.log());
@@ -56,7 +61,7 @@ fn is_whole(answer: &Answer, layer: &Layer, node: &Serve) {
 async fn a_layer_is_pulled_from_an_http_provider_that_the_user_names() {
     let (source, layer) = source(20 * MIB, &[]);
     let node = reader(&[&source.url("")], &[]);
-    is_whole(&pull(&node, &layer).await, &layer, &node);
+    is_whole(&pull_found(&node, &layer).await, &layer, &node);
     let status = node.status();
     assert_eq!((&status["peers"], &status["http_providers"]), (&0.into(), &1.into()));
     assert!(status["received_bytes"].as_u64() >= Some(20 * MIB as u64), "{status}");
@@ -76,7 +81,7 @@ async fn a_provider_record_with_an_http_address_leads_to_a_pull_over_http() {
     let url = server.url();
     let address = format!("/ip4/127.0.0.1/tcp/{}/http", url.rsplit_once(':').unwrap().1);
     let announcer = reader(&[&url], &[&bootstrap[..], &["--swarm-announce", &address]].concat());
-    is_whole(&pull(&announcer, &layer).await, &layer, &announcer);
+    is_whole(&pull_found(&announcer, &layer).await, &layer, &announcer);
     announcer.until("all is announced", |status| status["announced"] == 4 && status["announcing"] == 0).await;
     // What is announced is on its way.
     router.records(4).await;
@@ -84,7 +89,7 @@ async fn a_provider_record_with_an_http_address_leads_to_a_pull_over_http() {
     drop(announcer);
     let node = Serve::start(&bootstrap);
     let before = server.requests().len();
-    is_whole(&pull(&node, &layer).await, &layer, &node);
+    is_whole(&pull_found(&node, &layer).await, &layer, &node);
     assert_eq!(node.status()["http_providers"], 1);
     assert!(server.requests().len() > before);
 }
@@ -93,7 +98,7 @@ async fn an_http_provider_is_asked_for_single_blocks_and_never_to_search() {
     let (source, layer) = source(3 * MIB, &[]);
     let server = Server::start(Answers::Of(source.url(""))).await;
     let node = reader(&[&server.url()], &[]);
-    is_whole(&pull(&node, &layer).await, &layer, &node);
+    is_whole(&pull_found(&node, &layer).await, &layer, &node);
     let requests = server.requests();
     assert!(requests.iter().any(|request| request.method == "GET"));
     for request in &requests {
@@ -114,7 +119,7 @@ async fn an_http_provider_is_asked_for_single_blocks_and_never_to_search() {
 async fn an_http_provider_that_sends_wrong_blocks_is_refused_and_dropped() {
     let (source, layer) = source(3 * MIB, &[]);
     let liar = Server::start(Answers::Wrong).await;
-    let alone = reader(&[&liar.url()], &["--find-timeout", "3s"]);
+    let alone = reader(&[&liar.url()], &["--find-timeout", "10s"]);
     let answer = pull(&alone, &layer).await;
     assert!(matches!(answer.status, 404 | 504), "{answer:?}");
     let told = "HTTP provider sent a wrong block";
@@ -126,11 +131,11 @@ async fn an_http_provider_that_sends_wrong_blocks_is_refused_and_dropped() {
     assert_eq!(liar.requests().len(), asked);
     // Another provider is not held up by it.
     let both = reader(&[&liar.url(), &source.url("")], &[]);
-    is_whole(&pull(&both, &layer).await, &layer, &both);
+    is_whole(&pull_found(&both, &layer).await, &layer, &both);
     // A body without end is cut off.
     let endless = Server::start(Answers::Endless).await;
     let both = reader(&[&endless.url(), &source.url("")], &[]);
-    is_whole(&pull(&both, &layer).await, &layer, &both);
+    is_whole(&pull_found(&both, &layer).await, &layer, &both);
 }
 
 async fn http_providers_that_are_down_busy_or_elsewhere_are_passed_over() {
@@ -141,26 +146,34 @@ async fn http_providers_that_are_down_busy_or_elsewhere_are_passed_over() {
     let elsewhere = Server::start(Answers::Status(302, "http://127.0.0.1:1/")).await;
     let silent = Server::start(Answers::Nothing).await;
     let bad = [&*down, &busy.url(), &broken.url(), &elsewhere.url(), &silent.url()];
-    let node = reader(&bad, &["--find-timeout", "3s"]);
+    let node = reader(&bad, &["--find-timeout", "10s"]);
     assert!(matches!(pull(&node, &layer).await.status, 404 | 504));
     for server in [&busy, &broken, &elsewhere, &silent] {
         assert!(!server.requests().is_empty(), "{}", server.url());
     }
     let node = reader(&[&bad[..], &[&source.url("")]].concat(), &[]);
-    is_whole(&pull(&node, &layer).await, &layer, &node);
+    is_whole(&pull_found(&node, &layer).await, &layer, &node);
 }
 
 async fn an_http_provider_and_a_peer_share_one_pull() {
     let (source, layer) = source(40 * MIB, &[]);
     // It is not connected to the source, or the source would be asked over Bitswap as well.
     let peer = reader(&[&source.url("")], &[]);
-    is_whole(&pull(&peer, &layer).await, &layer, &peer);
-    let node = reader(&[&source.url("")], &["--peer", peer.address()]);
-    node.until("a peer", |status| status["peers"] == 1).await;
-    is_whole(&pull(&node, &layer).await, &layer, &node);
-    let sent = peer.status()["sent_bytes"].as_u64().unwrap();
-    assert!((1..40 * MIB as u64).contains(&sent), "{sent} bytes came from the peer");
-    assert_eq!(source.status()["sent_bytes"], 0);
+    is_whole(&pull_found(&peer, &layer).await, &layer, &peer);
+    let mut came = Vec::new();
+    // On a busy machine one of the two may have begun when the other has sent all.
+    for _ in 0..5 {
+        let before = peer.status()["sent_bytes"].as_u64().unwrap();
+        let node = reader(&[&source.url("")], &["--peer", peer.address()]);
+        node.until("a peer", |status| status["peers"] == 1).await;
+        is_whole(&pull_found(&node, &layer).await, &layer, &node);
+        assert_eq!(source.status()["sent_bytes"], 0);
+        came.push(peer.status()["sent_bytes"].as_u64().unwrap() - before);
+        if came.last().is_some_and(|sent| (1..40 * MIB as u64).contains(sent)) {
+            return;
+        }
+    }
+    panic!("{came:?} bytes came from the peer");
 }
 
 async fn a_private_swarm_refuses_http_providers() {

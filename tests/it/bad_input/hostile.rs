@@ -23,7 +23,7 @@ use tempfile::TempDir;
 
 use crate::{
     harness::{Layer, Serve, noise, until, within},
-    http::get,
+    http::get_found,
     offline::{Offline, layer_manifest},
     peers::hostile::{Answer, Blocks, Hostile},
 };
@@ -96,6 +96,11 @@ struct Stage {
 impl Stage {
     /// The hostile peer says that it has the layer; the honest node has it too.
     async fn new(made: &Made, answer: Answer) -> Self {
+        Self::with_timeout(made, answer, "3s").await
+    }
+
+    /// With a reader that gives a peer, and content, up after this time.
+    async fn with_timeout(made: &Made, answer: Answer, timeout: &str) -> Self {
         let honest_dir = tempfile::tempdir().expect("a directory");
         let offline = Offline::open(honest_dir.path()).await;
         offline.put(&made.layer.bytes, Profile::UnixfsV1).await;
@@ -105,7 +110,7 @@ impl Stage {
         let honest = Serve::start_in(honest_dir.path(), &[]);
         let other = Layer::add(&honest, &noise(3 << 20)[1..]);
         let hostile = Hostile::start(&[made.manifest(), made.root], answer).await;
-        let patience = ["--stall-timeout", "3s", "--find-timeout", "3s"];
+        let patience = ["--stall-timeout", timeout, "--find-timeout", timeout];
         let reader = Serve::start(&[&patience[..], &["--peer", hostile.address()]].concat());
         reader.until("the peer is connected", |status| status["peers"] == 1).await;
         let memory = Memory::watch(&reader);
@@ -125,7 +130,7 @@ impl Stage {
     /// Holds that nothing of it did harm: another pull works, memory was bounded, and nothing panicked.
     async fn ends_well(self) {
         self.meet();
-        let answer = get(&self.reader.url(&self.other.blob_path())).await;
+        let answer = get_found(&self.reader.url(&self.other.blob_path())).await;
         assert!(answer.status == 200 && answer.body == self.other.bytes, "another pull works");
         self.memory.was_bounded();
         for node in [&self.reader, &self.honest] {

@@ -5,7 +5,7 @@ use libtest_mimic::Trial;
 use super::silent::{self, Provider};
 use crate::{
     harness::{Layer, Serve, noise, trials, within},
-    http::{ask, get},
+    http::{ask, ask_found, get},
 };
 
 /// The layer manifest of the original ocipfs's example, which no node here has.
@@ -69,7 +69,7 @@ async fn an_unresponsive_provider_times_out_with_504() {
         node.until("the peer is connected", |status| status["peers"] == 1).await;
         for (path, _) in paths() {
             let answer = within(IN_TIME, get(&node.url(&path))).await;
-            answer.refused(504, "PEER_TIMEOUT", &["1 providers of", NOBODY_HAS, "within 3."]);
+            answer.refused(504, "PEER_TIMEOUT", &["1 providers of", NOBODY_HAS, "within "]);
         }
         let said = node.command(&["layer", "inspect", NOBODY_HAS]);
         said.failed(1, &["none sent it", "hint: ", "--find-timeout"]);
@@ -86,8 +86,16 @@ async fn a_paused_provider_times_out_and_is_used_once_it_resumes() {
     source.signal("STOP");
     let reader = Serve::start(&["--find-timeout", "5s", "--peer", hub.address()]);
     reader.until("the hub is connected", |status| status["peers"] == 1).await;
-    let answer = within(IN_TIME, get(&reader.url(&layer.manifest_path()))).await;
-    answer.refused(504, "PEER_TIMEOUT", &[layer.cid()]);
+    // A search before the hub has said what it speaks ends with nothing.
+    let found = async {
+        loop {
+            let answer = within(IN_TIME, get(&reader.url(&layer.manifest_path()))).await;
+            if answer.status != 404 {
+                break answer;
+            }
+        }
+    };
+    within(2 * IN_TIME, found).await.refused(504, "PEER_TIMEOUT", &[layer.cid()]);
     source.signal("CONT");
     let said = reader.command(&["swarm", "connect", source.address()]);
     assert_eq!(said.code, Some(0), "{said:?}");
@@ -118,7 +126,7 @@ async fn a_peer_that_reconnects_is_fetched_from_and_served_again() {
             _ => {}
         }
         let header = format!("bytes={}-{}", range.start, range.end - 1);
-        let answer = ask("GET", &reader.url(&layer.blob_path()), &[("range", &header)]).await;
+        let answer = ask_found("GET", &reader.url(&layer.blob_path()), &[("range", &header)]).await;
         assert!(answer.status == 206 && answer.body == layer.bytes[range], "{restarted} came back");
     }
 }

@@ -11,6 +11,7 @@ use crate::{
     harness::{Serve, noise, trial_within, trials, until},
     http::get,
     names::image::Image,
+    ports::free_port,
     push::{Repository, descriptor},
 };
 
@@ -572,14 +573,18 @@ async fn a_push_during_the_prefetch_of_hundreds_of_repositories_loses_nothing() 
 async fn tags_complete_in_status_are_served_after_sigkill_of_the_publisher() {
     let rounds: u64 = std::env::var("OCIPFS_TEST_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(20);
     let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let mut publisher = Serve::start_in(dir.path(), &[]);
+    // A port that no other test takes while it is down.
+    let listen = format!("/ip4/127.0.0.1/tcp/{}", free_port());
+    let mut publisher = Serve::start_in(dir.path(), &["--swarm-listen", &listen]);
     let name = name_of(&publisher);
-    let listen = publisher.address().split("/p2p/").next().unwrap().to_string();
     let address = publisher.address().to_string();
     let arguments = arguments(&name, &address, "all");
     let follower = Serve::start_in(other.path(), &arguments);
     let images = |n: u64| Image::with_layer(&n.to_string(), noise(20_000 + (n as usize * 7919) % 900_000));
     let mut pulled = 0;
+    // The first search for the name may take as long as some rounds.
+    push(&publisher, "first", "1", &images(0)).await;
+    current(&follower, &publisher).await;
     for round in 0..rounds {
         for (repository, tag) in
             [("app", "latest".to_string()), ("app", format!("v{}", round % 5)), ("team/app", "1".into())]
@@ -592,6 +597,9 @@ async fn tags_complete_in_status_are_served_after_sigkill_of_the_publisher() {
         let status = follower.status();
         for repository in status["followed"][0]["repositories"].as_array().cloned().unwrap_or_default() {
             let repository_name = repository["name"].as_str().unwrap();
+            if repository_name == "first" {
+                continue;
+            }
             for tag in repository["tags"].as_array().unwrap() {
                 whole(&follower, repository_name, tag.as_str().unwrap(), round).await;
                 pulled += 1;

@@ -184,16 +184,7 @@ async fn a_signature_of_a_followed_image_is_not_garbage_collected() {
     let publisher = Serve::start(&[]);
     push(&publisher, "app", "1", &image).await;
     let name = name_of(&publisher);
-    let follower = Serve::start(&[
-        "--peer",
-        publisher.address(),
-        "--follow",
-        &name,
-        "--upload-grace",
-        "0s",
-        "--keep-untagged",
-        "0s",
-    ]);
+    let follower = Serve::start(&["--peer", publisher.address(), "--follow", &name, "--keep-untagged", "0s"]);
     current(&follower, &publisher).await;
     let app = Repository::new(&follower, "app");
     app.push(b"{}").await;

@@ -33,12 +33,16 @@ async fn a_layer_in_large_blocks_is_pulled_from_kubo_over_each_transport() {
         let (tcp, quic) = (at("/tcp/"), at("/quic-v1/"));
         let listen = ["--swarm-listen", "/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1", "--peer"];
         for (offered, over) in [(&[tcp][..], "/tcp/"), (&[quic], "/quic-v1"), (&[tcp, quic], "/quic-v1")] {
-            let node = Serve::start(&[&listen[..], offered].concat());
-            let added = node.json(&["layer", "add", &format!("ipfs://{}", cid.trim())]);
-            assert_eq!(added["layers"][0]["digest"], digest, "{added}");
-            let peers = node.json(&["swarm", "peers"]);
-            assert_eq!(peers.as_array().map(Vec::len), Some(1), "{peers}");
-            assert!(peers[0]["address"].as_str().unwrap().contains(over), "{peers}");
+            // QUIC has a head start of 300 ms, which a busy machine may miss.
+            let is_over = (0..5).any(|_| {
+                let node = Serve::start(&[&listen[..], offered].concat());
+                let added = node.json(&["layer", "add", &format!("ipfs://{}", cid.trim())]);
+                assert_eq!(added["layers"][0]["digest"], digest, "{added}");
+                let peers = node.json(&["swarm", "peers"]);
+                assert_eq!(peers.as_array().map(Vec::len), Some(1), "{peers}");
+                peers[0]["address"].as_str().unwrap().contains(over)
+            });
+            assert!(is_over, "{offered:?}");
         }
     })
     .await;

@@ -29,6 +29,10 @@ fn with_gateway(settings: &[(&str, &str)]) -> (Kubo, Daemon, String) {
     let gateway = format!("\"/ip4/127.0.0.1/tcp/{port}\"");
     let quiet = [("Addresses.Gateway", &*gateway), ("Routing.Type", "\"none\"")];
     let daemon = kubo.daemon(&[&quiet, settings].concat());
+    // Its gateway listens after its RPC.
+    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
     (kubo, daemon, format!("http://127.0.0.1:{port}"))
 }
 

@@ -16,7 +16,7 @@ use ocipfs_oci::Digest;
 use super::{Failed, Made, Stage, fails};
 use crate::{
     harness::{Layer, Serve, noise, trials, until},
-    http::{ask, get},
+    http::{ask, get, get_found},
     offline::layer_manifest,
     peers::hostile::{Answer, Blocks, Hostile, honest},
 };
@@ -196,7 +196,7 @@ async fn a_false_size_of_a_hostile_root_does_not_evict_cached_content() {
         Hostile::start(&[made.manifest(), made.root], Box::new(move |want| honest(&blocks, want))).await;
     let arguments = ["--peer", source.address(), "--peer", hostile.address(), "--cache-size", "10MiB"];
     let reader = Serve::start(&[&arguments[..], &["--find-timeout", "2s", "--stall-timeout", "2s"]].concat());
-    assert!(get(&reader.url(&cached.blob_path())).await.body == cached.bytes);
+    assert!(get_found(&reader.url(&cached.blob_path())).await.body == cached.bytes);
     source.kill();
     fails(&reader, &made.layer).await;
     assert!(get(&reader.url(&cached.blob_path())).await.body == cached.bytes, "it is cached still");

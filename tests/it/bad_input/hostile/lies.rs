@@ -60,7 +60,8 @@ async fn pull_survives(lie: Lie) {
     assert!(stage.hostile.asked() >= 3, "the liar was asked");
     stage.ends_well().await;
 
-    let stage = Stage::new(&made, lying(&made, lie)).await;
+    // Long enough for the honest peer to come.
+    let stage = Stage::with_timeout(&made, lying(&made, lie), "20s").await;
     let url = stage.reader.url(&made.layer.blob_path());
     let pull = tokio::spawn(async move { get(&url).await });
     stage.is_asked().await;
