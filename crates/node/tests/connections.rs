@@ -18,7 +18,7 @@ use libp2p::{
     tcp, yamux,
 };
 use multihash_codetable::{Code, MultihashDigest};
-use ocipfs_node::{Cid, IpnsName, Limits, Multiaddr, Node, Options};
+use ocipfs_node::{Cid, FetchError, IpnsName, Limits, Multiaddr, Node, Options};
 use stores::Memory;
 use tokio::{sync::watch, task::JoinHandle};
 
@@ -120,10 +120,18 @@ fn swarm() -> Swarm<dummy::Behaviour> {
         .build()
 }
 
-/// Fetches a block from the peers that have it.
+/// Fetches a block from the peers that have it. A search may end before they have opened their Bitswap streams, and is repeated
+/// then.
 async fn fetches(node: &Node, cid: Cid) {
-    let mut session = node.block_fetcher(cid);
-    let fetched = soon("a block", session.fetch_root(PATIENCE)).await;
+    let fetching = async {
+        loop {
+            let fetched = node.block_fetcher(cid).fetch_root(PATIENCE).await;
+            if !matches!(fetched, Err(FetchError::NotFound { .. })) {
+                return fetched;
+            }
+        }
+    };
+    let fetched = soon("a block", fetching).await;
     assert_eq!(fetched.unwrap().block.cid, cid);
 }
 
