@@ -113,7 +113,7 @@ impl<T: PartialEq + Send + Sync + 'static> Reloaded<T> {
     pub async fn refresh(&self) {
         {
             let mut state = locked(&self.0.state);
-            if state.looked.elapsed() < REFRESH_INTERVAL {
+            if Instant::now().saturating_duration_since(state.looked) < REFRESH_INTERVAL {
                 return;
             }
             state.looked = Instant::now();
@@ -177,6 +177,11 @@ impl<T> Reloaded<T> {
     pub(in crate::http) fn make_due(&self) {
         locked(&self.0.state).looked = Instant::now().checked_sub(REFRESH_INTERVAL).unwrap();
     }
+
+    /// Has the next refresh come too soon after the last look, even if the caller is held up for a while.
+    fn make_recent(&self) {
+        locked(&self.0.state).looked = Instant::now() + REFRESH_INTERVAL * 60;
+    }
 }
 
 #[cfg(test)]
@@ -193,6 +198,7 @@ mod tests {
         std::fs::write(file.path(), "one").unwrap();
         let value = Reloaded::read("the text", file.path(), text).unwrap();
         std::fs::write(file.path(), "two").unwrap();
+        value.make_recent();
         value.refresh().await;
         assert_eq!(*value.get(), "one", "a second is not over");
         value.make_due();

@@ -5,7 +5,7 @@ mod stores;
 use std::{
     collections::HashMap,
     sync::{Arc, atomic::Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -16,6 +16,8 @@ use tempfile::TempDir;
 
 const SOON: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Shorter than the stall after which a peer is asked again, and than a search that finds nothing.
+const WITHOUT_STALL: Duration = Duration::from_secs(2);
 
 impl Memory {
     fn put(&self, block: &Block) {
@@ -53,6 +55,22 @@ async fn soon<T>(wait: impl Future<Output = T>) -> T {
     tokio::time::timeout(SOON, wait).await.expect("it takes too long")
 }
 
+/// Begins a session and fetches its root. A search may end before the peers have opened their Bitswap streams, and is repeated
+/// then, in a new session: the one before may still get the root, and would deliver it twice.
+async fn session_of(node: &Node, root: &Block) -> BlockFetcher {
+    let fetching = async {
+        loop {
+            let mut session = node.block_fetcher(root.cid);
+            let fetched = session.fetch_root(PATIENCE).await;
+            if !matches!(fetched, Err(FetchError::NotFound { .. })) {
+                assert_eq!(fetched.unwrap().block, *root);
+                return session;
+            }
+        }
+    };
+    soon(fetching).await
+}
+
 /// Two peers, so many blocks of 100 kB that the first has, and a session of the second that has fetched one of them; the others.
 async fn begun(number: u32) -> (Peer, Peer, BlockFetcher, Vec<Block>) {
     let (one, two) = (Peer::start().await, Peer::start().await);
@@ -60,8 +78,7 @@ async fn begun(number: u32) -> (Peer, Peer, BlockFetcher, Vec<Block>) {
     blocks.iter().for_each(|block| one.store.put(block));
     two.connect(&one).await;
     let root = blocks.remove(0);
-    let mut session = two.node.block_fetcher(root.cid);
-    assert_eq!(soon(session.fetch_root(PATIENCE)).await.unwrap().block, root);
+    let session = session_of(&two.node, &root).await;
     (one, two, session, blocks)
 }
 
@@ -80,7 +97,8 @@ async fn blocks_are_fetched_from_the_peer_that_has_them() {
     let (one, two, mut session, blocks) = begun(100).await;
     all_are_fetched(&mut session, blocks).await;
     let (sent, received) = (one.node.traffic(), two.node.traffic());
-    assert_eq!((sent.sent_blocks, sent.sent_bytes), (100, 10_000_000));
+    // After a stall a block is asked for again, and may be sent twice.
+    assert!(sent.sent_blocks >= 100 && sent.sent_bytes >= 10_000_000, "{sent:?}");
     assert_eq!((received.received_blocks, received.received_bytes), (100, 10_000_000));
 }
 
@@ -90,8 +108,7 @@ async fn a_waiting_want_is_answered_when_the_block_arrives() {
     two.connect(&one).await;
     let [root, late] = [block(1, 10), block(2, 100_000)];
     one.store.put(&root);
-    let mut session = two.node.block_fetcher(root.cid);
-    soon(session.fetch_root(PATIENCE)).await.unwrap();
+    let mut session = session_of(&two.node, &root).await;
     session.want(vec![(late.cid, 0)]);
     assert!(tokio::time::timeout(Duration::from_millis(300), session.next_block()).await.is_err());
     one.store.put(&late);
@@ -146,8 +163,7 @@ async fn a_disconnected_peer_is_replaced_by_another_provider() {
         two.store.put(block);
     }
     three.connect(&one).await;
-    let mut session = three.node.block_fetcher(blocks[0].cid);
-    soon(session.fetch_root(PATIENCE)).await.unwrap();
+    let mut session = session_of(&three.node, &blocks[0]).await;
     session.want(blocks[1..].iter().map(|block| (block.cid, 500_000)).collect());
     soon(session.next_block()).await.unwrap();
     one.node.shutdown().await;
@@ -157,21 +173,33 @@ async fn a_disconnected_peer_is_replaced_by_another_provider() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn two_sessions_that_want_one_block_fetch_it_once() {
+/// Has two sessions fetch one block. Returns how often it was sent, or nothing where something stalled: then a block may be sent
+/// twice without a fault.
+async fn sent_to_two_sessions() -> Option<u64> {
     let (one, two) = (Peer::start().await, Peer::start().await);
     two.connect(&one).await;
     let [root, shared] = [block(1, 10), block(2, 1 << 20)];
     one.store.put(&root);
     one.store.put(&shared);
-    let mut first = two.node.block_fetcher(root.cid);
-    soon(first.fetch_root(PATIENCE)).await.unwrap();
-    let mut second = two.node.block_fetcher(root.cid);
-    soon(second.fetch_root(PATIENCE)).await.unwrap();
+    let begun = Instant::now();
+    let mut first = session_of(&two.node, &root).await;
+    let mut second = session_of(&two.node, &root).await;
     let before = one.node.traffic().sent_blocks;
     first.want(vec![(shared.cid, 1 << 20)]);
     second.want(vec![(shared.cid, 1 << 20)]);
     assert_eq!(soon(first.next_block()).await.unwrap().block, shared);
     assert_eq!(soon(second.next_block()).await.unwrap().block, shared);
-    assert_eq!(one.node.traffic().sent_blocks, before + 1);
+    let sent = one.node.traffic().sent_blocks - before;
+    (begun.elapsed() < WITHOUT_STALL).then_some(sent)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_sessions_that_want_one_block_fetch_it_once() {
+    for _ in 0..20 {
+        if let Some(sent) = sent_to_two_sessions().await {
+            assert_eq!(sent, 1);
+            return;
+        }
+    }
+    panic!("each fetch stalled");
 }

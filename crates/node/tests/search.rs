@@ -2,7 +2,7 @@
 
 mod stores;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{collections::HashSet, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
@@ -17,7 +17,7 @@ use libp2p::{
 use multihash_codetable::{Code, MultihashDigest};
 use ocipfs_node::{Bootstrap, Cid, Node, Options, RoutedProvider, Router};
 use stores::Memory;
-use tokio::task::JoinHandle;
+use tokio::{sync::watch, task::JoinHandle};
 
 const SOON: Duration = Duration::from_secs(30);
 const FIND_TIMEOUT: Duration = Duration::from_secs(20);
@@ -45,7 +45,10 @@ struct Parts {
 
 /// A server of the routing system, which knows the peers that dial it.
 struct Server {
+    id: PeerId,
     address: Multiaddr,
+    /// The peers that it has identified with an address, and names to others.
+    identified: watch::Receiver<HashSet<PeerId>>,
     task: JoinHandle<()>,
 }
 
@@ -72,6 +75,7 @@ impl Server {
         if let Some(peer) = peer {
             swarm.dial(peer.clone()).unwrap();
         }
+        let (found, identified) = watch::channel(HashSet::new());
         let task = tokio::spawn(async move {
             loop {
                 let event = swarm.select_next_some().await;
@@ -83,11 +87,22 @@ impl Server {
                 {
                     for address in info.listen_addrs {
                         swarm.behaviour_mut().kad.add_address(&peer_id, address);
+                        found.send_modify(|all| {
+                            all.insert(peer_id);
+                        });
                     }
                 }
             }
         });
-        Self { address, task }
+        Self { id: me, address, identified, task }
+    }
+
+    /// Waits until it can name a peer to others.
+    async fn identifies(&self, peer: PeerId) {
+        let mut identified = self.identified.clone();
+        let waiting = identified.wait_for(|all| all.contains(&peer));
+        let waited = tokio::time::timeout(SOON, waiting).await;
+        assert!(waited.is_ok_and(|waited| waited.is_ok()), "still waiting: {peer} is identified");
     }
 }
 
@@ -127,11 +142,15 @@ async fn a_provider_with_an_old_address_is_looked_up() {
     // It knows where the provider is, and not that it provides.
     let directory = Server::start(None, Vec::new()).await;
     let (seeder, cid) = provider(dirs[0].path(), vec![directory.address.clone()]).await;
-    until("the seeder is connected", || !seeder.peers().is_empty()).await;
+    directory.identifies(seeder.peer_id()).await;
     // It knows that the provider provides, and an address of former times.
     let records = vec![record(&cid, seeder.peer_id())];
     let index = Server::start(Some(&directory.address), records).await;
+    index.identifies(directory.id).await;
     let (node, _) = provider(dirs[1].path(), vec![index.address.clone()]).await;
+    // A search asks the servers that are identified by then, and is not repeated.
+    let knows = |peer: PeerId| node.peers().iter().any(|known| known.id == peer && known.agent.is_some());
+    until("the node has identified the index", || knows(index.id)).await;
     let fetched = node.block_fetcher(cid).fetch_root(FIND_TIMEOUT).await;
     assert_eq!(fetched.unwrap().block.cid, cid);
     seeder.shutdown().await;

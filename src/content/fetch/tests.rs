@@ -1,6 +1,11 @@
 //! Reading in a node without a swarm: blocks that a CID carries, paths, and documents.
 
-use std::{fs::File, os::unix::fs::FileExt, sync::atomic::Ordering};
+use std::{
+    fs::File,
+    os::unix::fs::FileExt,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use multihash_codetable::{Code, MultihashDigest};
@@ -13,6 +18,7 @@ use crate::content::{Blob, BlobWriter, CidPath, Content, Error, Profile, Setting
 /// The lengths of inline blocks that are read, on both sides of what a `Cid` has room for.
 const LENGTHS: [usize; 8] = [0, 1, 10, 63, 64, 65, 100, 128];
 const DIRECTORY: &[u8] = &[8, 1];
+const SOON: Duration = Duration::from_secs(60);
 
 fn content(dir: &tempfile::TempDir) -> Content {
     let store = Store::open(dir.path()).unwrap();
@@ -152,6 +158,18 @@ async fn a_root_may_be_inline() {
     assert!(long.parse::<CidPath>().unwrap_err().to_string().contains("at most 128"));
 }
 
+/// Closes the content, and waits for the end of its collector, which visits the store, too.
+async fn close(content: &Content) {
+    content.close().await;
+    let ended = async {
+        // Nothing else has a weak handle.
+        while Arc::weak_count(&content.0) > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(SOON, ended).await.expect("the collector ends");
+}
+
 /// Counts the visits of the store that something takes.
 async fn visits<T>(content: &Content, awaited: impl Future<Output = T>) -> (T, u64) {
     let visits = || content.store().work().visits.load(Ordering::Relaxed);
@@ -170,9 +188,8 @@ async fn a_path_that_is_here_takes_one_visit_of_the_store() {
         let entry = [(name, blocks.last().unwrap().cid.to_bytes())];
         blocks.push(block(DAG_PB, &node(&entry, DIRECTORY)));
     }
+    close(&content).await;
     content.store().put_blocks(&blocks).unwrap();
-    // Its tasks visit the store, too.
-    content.close().await;
     let path = |below: &str| format!("{}/{below}", blocks[3].cid).parse::<CidPath>().unwrap();
     let (found, count) = visits(&content, content.stat(&path("a/b/c"))).await;
     assert_eq!((found.unwrap(), count), (Stat { cid: file.cid, size: 4 }, 1));
@@ -208,7 +225,7 @@ async fn a_stored_document_takes_one_visit_of_the_store_and_a_damaged_one_is_an_
     let (stored, root) = writer.store().unwrap();
     let blob = |size| Blob { digest: stored.digest.clone(), size, at: root.cid.into(), gc_root: None };
     let content = content(&dir);
-    content.close().await;
+    close(&content).await;
     let (read, count) = visits(&content, content.read_blob(&blob(SIZE), SIZE)).await;
     assert!(read.unwrap() == bytes && count == 1, "{count} visits");
     let refused = content.read_blob(&blob(SIZE), SIZE - 1).await.err();

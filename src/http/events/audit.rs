@@ -49,15 +49,17 @@ impl AuditError {
 pub struct Audit {
     queue: mpsc::Sender<Message>,
     shared: Arc<Shared>,
+    /// [`WRITE_TIMEOUT`], except in tests.
+    write_timeout: Duration,
 }
 
 impl Audit {
     /// Opens a file to append to, which only its owner can read if it is new, and starts the thread that writes.
     pub fn open(path: &Path) -> Result<Self, AuditError> {
-        Self::with_queue(path, QUEUE)
+        Self::with_queue(path, QUEUE, WRITE_TIMEOUT)
     }
 
-    fn with_queue(path: &Path, length: usize) -> Result<Self, AuditError> {
+    fn with_queue(path: &Path, length: usize, write_timeout: Duration) -> Result<Self, AuditError> {
         let failed = |why| AuditError::new(path, why);
         let target = Target::open(path).map_err(failed)?;
         let (queue, messages) = mpsc::channel(length);
@@ -65,21 +67,39 @@ impl Audit {
         let writer = Writer::new(path.into(), target, shared.clone());
         let thread = std::thread::Builder::new().name("audit".into());
         thread.spawn(move || writer.run(messages)).map_err(failed)?;
-        Ok(Self { queue, shared })
+        Ok(Self { queue, shared, write_timeout })
     }
 
     /// Appends a line. It is written even if the caller does not wait.
     pub async fn write(&self, event: &Event) {
         let Ok(mut line) = serde_json::to_vec(event) else { return };
         line.push(b'\n');
-        let (queue, shared) = (self.queue.clone(), self.shared.clone());
-        let _ = tokio::spawn(async move { write(&queue, &shared, line).await }).await;
+        let audit = self.clone();
+        let _ = tokio::spawn(async move { audit.write_line(line).await }).await;
+    }
+
+    /// Queues a line, and waits until it is written, as long as a slow disk may take.
+    async fn write_line(&self, line: Vec<u8>) {
+        let Self { queue, shared, write_timeout } = self;
+        let line = Line::new(line, shared);
+        let place = match queue.try_reserve() {
+            Ok(place) => Some(place),
+            // It does not become better soon.
+            Err(_) if shared.is_failing() => None,
+            Err(_) => timeout(*write_timeout, queue.reserve()).await.ok().and_then(Result::ok),
+        };
+        let Some(place) = place else { return line.log() };
+        let (written, is_written) = oneshot::channel();
+        place.send(Message::Line { line, written });
+        if !shared.is_failing() {
+            let _ = timeout(*write_timeout, is_written).await;
+        }
     }
 
     /// Opens the file again: what rotates logs has renamed it.
     pub async fn reopen(&self) {
         self.shared.reopen();
-        let _ = timeout(WRITE_TIMEOUT, self.wake()).await;
+        let _ = timeout(self.write_timeout, self.wake()).await;
     }
 
     /// Writes the lines that wait, at the end of the process. Those that the file refuses go to the log of the process; of those that
@@ -106,21 +126,5 @@ impl Audit {
 impl Reload for Audit {
     fn reload(&self) -> BoxFuture<'_, ()> {
         Box::pin(self.reopen())
-    }
-}
-
-async fn write(queue: &mpsc::Sender<Message>, shared: &Arc<Shared>, line: Vec<u8>) {
-    let line = Line::new(line, shared);
-    let place = match queue.try_reserve() {
-        Ok(place) => Some(place),
-        // It does not become better soon.
-        Err(_) if shared.is_failing() => None,
-        Err(_) => timeout(WRITE_TIMEOUT, queue.reserve()).await.ok().and_then(Result::ok),
-    };
-    let Some(place) = place else { return line.log() };
-    let (written, is_written) = oneshot::channel();
-    place.send(Message::Line { line, written });
-    if !shared.is_failing() {
-        let _ = timeout(WRITE_TIMEOUT, is_written).await;
     }
 }

@@ -81,9 +81,18 @@ impl Tls {
     ) -> Result<(TlsStream<S>, Secure), Refused> {
         // Until its turn a client costs the length of its first message; from then on, cryptography.
         let begun = timeout(HANDSHAKE_TIMEOUT, begin(stream, wrap)).await.map_err(|_| Refused::Slow)??;
+        self.in_turn(source, self.finish(begun)).await
+    }
+
+    /// Makes the rest of a handshake once its source has a turn; its time begins then.
+    pub(super) async fn in_turn<T>(
+        &self,
+        source: Source,
+        handshake: impl Future<Output = Result<T, Refused>>,
+    ) -> Result<T, Refused> {
         let turn = timeout(TURN_TIMEOUT, self.0.turns.next(source)).await;
         let _turn = turn.map_err(|_| Refused::Crowded)?;
-        timeout(HANDSHAKE_TIMEOUT, self.finish(begun)).await.map_err(|_| Refused::Slow)?
+        timeout(HANDSHAKE_TIMEOUT, handshake).await.map_err(|_| Refused::Slow)?
     }
 
     async fn finish<S: AsyncRead + AsyncWrite + Unpin>(

@@ -3,6 +3,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use futures::FutureExt;
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
@@ -228,62 +229,57 @@ async fn handshakes_that_a_client_does_not_finish_keep_no_other_source_out() {
     let (authority, dir) = (Authority::new(), tempfile::tempdir().unwrap());
     let pairs = vec![write(dir.path(), "tls", &authority.issue("a", &["a.example"]))];
     let tls = Tls::open(Options { pairs, ..Options::default() }).unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let mut config = ClientConfig::clone(client(&authority, None).config());
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    let stranger = Source::of("192.0.2.1".parse().unwrap());
-    let (mut held, mut accepting) = (Vec::new(), tokio::task::JoinSet::new());
-    for _ in 0..270 {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        let name = ServerName::try_from("a.example").unwrap();
-        let mut hello = Vec::new();
-        let mut half = rustls::ClientConnection::new(Arc::new(config.clone()), name).unwrap();
-        half.write_tls(&mut hello).unwrap();
-        stream.write_all(&hello).await.unwrap();
-        held.push(stream);
-        let (accepted, _) = listener.accept().await.unwrap();
-        let tls = tls.clone();
-        accepting.spawn(async move { tls.accept_of(stranger, accepted, |stream| stream).await.map(drop) });
+    let (client, stranger) = (client(&authority, None), Source::of("192.0.2.1".parse().unwrap()));
+    let mut held = Vec::new();
+    for _ in 1..turns::MAX_OF_SOURCE {
+        held.push(tls.0.turns.next(stranger).await);
     }
-    let all_wait = async {
-        while tls.0.turns.count(stranger) < held.len() {
+    // Its last turn is that of a client that says hello, and nothing more.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut silent = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (mut hello, name) = (Vec::new(), ServerName::try_from("a.example").unwrap());
+    rustls::ClientConnection::new(client.config().clone(), name).unwrap().write_tls(&mut hello).unwrap();
+    silent.write_all(&hello).await.unwrap();
+    let ((accepted, _), its) = (listener.accept().await.unwrap(), tls.clone());
+    tokio::spawn(async move { its.accept_of(stranger, accepted, |stream| stream).await.map(drop) });
+    let has_turn = async {
+        while tls.0.turns.count(stranger) < turns::MAX_OF_SOURCE {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
     };
-    let waited = tokio::time::timeout(std::time::Duration::from_secs(20), all_wait).await;
-    waited.expect("each of them is in its handshake, or waits for its turn");
-    let connecting = async {
-        let stream = TcpStream::connect(address).await.unwrap();
-        let name = ServerName::try_from("a.example").unwrap();
-        client(&authority, None).connect(name, stream).await.unwrap()
-    };
-    let accepted = async { tls.accept(listener.accept().await.unwrap().0, |stream| stream).await };
-    let (_, accepted) = tokio::join!(connecting, accepted);
-    assert!(accepted.is_ok());
-    assert!(accepting.try_join_next().is_none(), "it waited until one of the others was given up");
-    drop(held);
+    tokio::time::timeout(std::time::Duration::from_secs(20), has_turn).await.expect("its handshake begins");
+    // Further ones wait, more than there are turns.
+    let mut waiting: Vec<_> =
+        (0..turns::MAX_HANDSHAKES).map(|_| Box::pin(tls.0.turns.next(stranger))).collect();
+    assert!(waiting.iter_mut().all(|turn| turn.now_or_never().is_none()), "it holds its turn");
+    let (_, accepted) = connect(&tls, &client, "a.example").await;
+    assert!(accepted.is_ok(), "another source has its turn");
 }
 
+/// Without sockets: their events would come while a paused clock goes on to the next timeout.
 #[tokio::test(start_paused = true)]
 async fn the_time_of_a_client_begins_with_its_turn_and_the_wait_for_that_has_a_limit() {
-    let (authority, dir) = (Authority::new(), tempfile::tempdir().unwrap());
-    let pairs = vec![write(dir.path(), "tls", &authority.issue("a", &["a.example"]))];
-    let tls = Tls::open(Options { pairs, ..Options::default() }).unwrap();
-    let client = client(&authority, None);
+    let tls = Tls::open(Options::default()).unwrap();
     let (proxy, mut held) = (Source::of("127.0.0.1".parse().unwrap()), Vec::new());
     for _ in 0..turns::MAX_HANDSHAKES {
         held.push(tls.0.turns.next(proxy).await);
     }
+    let after = |seconds| tokio::time::sleep(std::time::Duration::from_secs(seconds));
+    let slow = async || {
+        after(9).await;
+        Ok::<_, Refused>(())
+    };
     let first = held.pop();
     let releasing = async {
-        tokio::time::sleep(std::time::Duration::from_secs(15)).await;
+        after(15).await;
         drop(first);
     };
-    let ((_, accepted), ()) = tokio::join!(connect(&tls, &client, "a.example"), releasing);
-    assert!(accepted.is_ok());
+    let (accepted, ()) = tokio::join!(tls.in_turn(proxy, slow()), releasing);
+    assert!(accepted.is_ok(), "it had 10 s from its turn on");
+    let endless = std::future::pending::<Result<(), Refused>>();
+    assert!(matches!(tls.in_turn(proxy, endless).await, Err(Refused::Slow)));
     let _last = tls.0.turns.next(proxy).await;
-    assert!(matches!(connect(&tls, &client, "a.example").await.1, Err(Refused::Crowded)));
+    assert!(matches!(tls.in_turn(proxy, slow()).await, Err(Refused::Crowded)));
 }
 
 #[tokio::test]

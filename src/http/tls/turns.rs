@@ -12,7 +12,7 @@ use crate::http::{lock::locked, source::Source};
 /// Handshakes that are computed, or wait for a client's part, at one time.
 pub const MAX_HANDSHAKES: usize = 256;
 /// Those of one source; further ones wait for their turn.
-const MAX_OF_SOURCE: usize = 32;
+pub const MAX_OF_SOURCE: usize = 32;
 
 /// Handshakes at one time.
 pub struct Turns {

@@ -65,7 +65,7 @@ impl Scene {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn earlier_wants_keep_a_higher_priority() {
     let mut scene = Scene::new();
     let _blocks = scene.begin(1, 0..200);
@@ -81,7 +81,7 @@ async fn earlier_wants_keep_a_higher_priority() {
     assert!(later.is_sorted_by(|before, after| before > after), "{later:?}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_recent_sender_is_asked_for_a_window_at_once() {
     let mut scene = Scene::new();
     let _path = scene.begin(1, 0..1);
@@ -91,7 +91,7 @@ async fn a_recent_sender_is_asked_for_a_window_at_once() {
     assert!(scene.requests().len() > 10);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_short_unsolicited_block_is_kept_until_it_is_wanted() {
     let mut scene = Scene::new();
     let mut blocks = scene.begin(1, 0..1);
@@ -118,7 +118,7 @@ async fn a_short_unsolicited_block_is_kept_until_it_is_wanted() {
     assert!(scene.client.is_banned(&scene.peer));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn late_blocks_count_as_requested_for_a_while() {
     let mut scene = Scene::new();
     let owes = |scene: &Scene| scene.client.remotes[&scene.peer].share.has_open_requests();
@@ -133,7 +133,7 @@ async fn late_blocks_count_as_requested_for_a_while() {
     assert!(!owes(&scene));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn blocks_of_a_banned_peer_are_not_hashed() {
     let mut scene = Scene::new();
     let _blocks = scene.begin(1, 0..10);
@@ -147,7 +147,7 @@ async fn blocks_of_a_banned_peer_are_not_hashed() {
     assert!(!scene.client.remotes[&peer].share.has_open_requests());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_peer_that_does_not_read_its_wants_is_not_asked_any_more() {
     let mut scene = Scene::new();
     for session in 0..100 {

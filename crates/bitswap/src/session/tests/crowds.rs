@@ -196,8 +196,13 @@ fn stranger() -> impl Strategy<Value = Stranger> {
         .prop_map(|(manner, supports_presences)| Stranger { manner, supports_presences })
 }
 
+/// The number of random crowds.
+fn runs() -> u32 {
+    std::env::var("OCIPFS_TEST_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(16)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: runs(), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_pull_succeeds_with_one_honest_peer_in_any_crowd(

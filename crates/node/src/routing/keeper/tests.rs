@@ -1,4 +1,4 @@
-use std::{fs, time::SystemTime};
+use std::fs;
 
 use libp2p::{
     identity::Keypair,
@@ -37,7 +37,7 @@ async fn received_records_survive_a_restart_with_their_expiry() {
     store.add_provider(ProviderRecord { expires: ends(5), ..provider(1, peer) }).unwrap();
     store.add_provider(provider(2, me)).unwrap();
     store.add_provider(provider(3, peer)).unwrap();
-    let value = record(&name, 3, SystemTime::now() + HOUR * 7);
+    let value = record(&name, 3, now.wall + HOUR * 7);
     store.put(Record::new(ipns.clone(), value.clone())).unwrap();
     close(keeper).await;
 
