@@ -11,7 +11,10 @@ mod ipns;
 mod layouts;
 mod refusals;
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use libtest_mimic::Trial;
 use ocipfs_oci::Digest;
@@ -27,6 +30,9 @@ use image::Image;
 
 /// Deadline for names that are looked up again within seconds.
 const SOON: Duration = Duration::from_secs(60);
+const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
+/// What a node says where no peer answered in time.
+const NOT_YET: [&str; 2] = ["no provider found", "no record found"];
 
 pub fn trials() -> Vec<Trial> {
     [
@@ -85,11 +91,16 @@ impl Pair {
         get(&self.reader.url(&format!("/v2/{}", path.as_ref()))).await
     }
 
+    /// Asks for what the source has.
+    async fn found(&self, path: impl AsRef<str>) -> Answer {
+        found(&self.reader.url(&format!("/v2/{}", path.as_ref()))).await
+    }
+
     /// Asks until the answer is as `holds` wants it: earlier results are used for their time to live.
     async fn answers(&self, what: &str, path: &str, holds: impl Fn(&Answer) -> bool) {
         let asking = async {
             while !holds(&self.get(path).await) {
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                tokio::time::sleep(BETWEEN_LOOKS).await;
             }
         };
         assert!(tokio::time::timeout(SOON, asking).await.is_ok(), "still waiting: {what}");
@@ -104,7 +115,7 @@ impl Pair {
     /// Holds that `name` has the image under `reference` and under its digest, and all its blobs.
     async fn pulls(&self, name: &str, reference: &str, image: &Image) {
         for reference in [reference, &image.digest()] {
-            let answer = self.get(format!("{name}/manifests/{reference}")).await;
+            let answer = self.found(format!("{name}/manifests/{reference}")).await;
             is_manifest(&answer, &image.manifest, image.media_type);
         }
         for blob in image.blobs() {
@@ -113,16 +124,35 @@ impl Pair {
     }
 
     async fn has_blob(&self, name: &str, digest: &str, bytes: &[u8]) {
-        let answer = self.get(format!("{name}/blobs/{digest}")).await;
+        let answer = self.found(format!("{name}/blobs/{digest}")).await;
         assert_eq!(answer.status, 200, "{name}: {}", String::from_utf8_lossy(&answer.body));
         assert!(answer.body == bytes, "{name}: {digest}");
     }
 
     async fn tags(&self, name: &str) -> Vec<String> {
-        let answer = self.get(format!("{name}/tags/list")).await;
+        let answer = self.found(format!("{name}/tags/list")).await;
         assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
         serde_json::from_value(answer.json()["tags"].clone()).expect("a list")
     }
+}
+
+/// Asks for what a peer has, and again while the node has not found it: a peer on a busy machine may take longer to answer than
+/// the node searches.
+pub async fn found(url: &str) -> Answer {
+    let start = Instant::now();
+    loop {
+        let answer = get(url).await;
+        if !is_late(&answer) || start.elapsed() > SOON {
+            return answer;
+        }
+        tokio::time::sleep(BETWEEN_LOOKS).await;
+    }
+}
+
+/// Whether a node says that no peer answered in time.
+fn is_late(answer: &Answer) -> bool {
+    let says = |text: &str| String::from_utf8_lossy(&answer.body).contains(text);
+    answer.status == 504 || answer.status == 404 && NOT_YET.into_iter().any(says)
 }
 
 #[track_caller]

@@ -9,6 +9,9 @@ use crate::{
     ports::free_port,
 };
 
+/// Nodes that are started at most until one of them has the time that QUIC needs.
+const QUIC_STARTS: usize = 4;
+
 pub fn trials() -> Vec<Trial> {
     let mut all = trials![
         a_configured_peer_is_dialled_until_it_connects_and_again_after_a_restart,
@@ -27,15 +30,20 @@ pub fn trials() -> Vec<Trial> {
     all
 }
 
+/// An address of loopback at which a node listens again after a restart: no other process takes its port in between.
+fn free_listen() -> String {
+    format!("/ip4/127.0.0.1/tcp/{}", free_port())
+}
+
 async fn a_configured_peer_is_dialled_until_it_connects_and_again_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
-    let first = Serve::start_in(dir.path(), &[]);
+    let listen = free_listen();
+    let back = || Serve::start_in(dir.path(), &["--swarm-listen", &listen]);
+    let first = back();
     let address = first.address().to_string();
-    let listen = address.split("/p2p/").next().unwrap();
     first.stop();
     let reader = Serve::start(&["--peer", &address]);
     assert_eq!(reader.status()["peers"], 0);
-    let back = || Serve::start_in(dir.path(), &["--swarm-listen", listen]);
     let peer = back();
     reader.until("it is there", |status| status["peers"] == 1).await;
     peer.stop();
@@ -87,21 +95,34 @@ async fn a_layer_is_pulled_over_quic_only() {
     assert!(peers(&reader).contains("/quic-v1"));
 }
 
+fn addresses(node: &Serve) -> Vec<String> {
+    let listed = node.json(&["swarm", "peers"]);
+    listed.as_array().unwrap().iter().map(|peer| peer["address"].as_str().unwrap().into()).collect()
+}
+
+/// Starts nodes until one is connected as it has to be. TCP is dialed 300 ms after QUIC, so that it may come first where the
+/// machine is busy, but not each time.
+async fn is_connected_once_and_over_quic(arguments: &[&str]) {
+    let mut seen = Vec::new();
+    for _ in 0..QUIC_STARTS {
+        let node = Serve::start(arguments);
+        node.until("a peer", |status| status["peers"] == 1).await;
+        seen.push(addresses(&node));
+        if matches!(&seen.last().unwrap()[..], [only] if only.contains("/quic-v1")) {
+            return;
+        }
+    }
+    panic!("{arguments:?}: {seen:?}");
+}
+
 async fn a_configured_peer_with_quic_and_tcp_is_connected_once_and_over_quic() {
     let listen = ["--swarm-listen", "/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"];
     let peer = Serve::start(&listen);
     let offered = &peer.ready["identity"]["listen"];
     let [first, second] = [0, 1].map(|at| offered[at].as_str().unwrap());
-    let addresses = |node: &Serve| -> Vec<String> {
-        let listed = node.json(&["swarm", "peers"]);
-        listed.as_array().unwrap().iter().map(|peer| peer["address"].as_str().unwrap().into()).collect()
-    };
     for setting in ["--peer", "--bootstrap"] {
         for order in [[first, second], [second, first]] {
-            let node = Serve::start(&[&listen[..], &[setting], &order[..]].concat());
-            node.until("a peer", |status| status["peers"] == 1).await;
-            let addresses = addresses(&node);
-            assert!(addresses.len() == 1 && addresses[0].contains("/quic-v1"), "{setting} {addresses:?}");
+            is_connected_once_and_over_quic(&[&listen[..], &[setting], &order[..]].concat()).await;
         }
     }
     // Where nothing answers over QUIC, it is TCP.
@@ -115,15 +136,16 @@ async fn a_configured_peer_with_quic_and_tcp_is_connected_once_and_over_quic() {
 }
 
 async fn a_stopped_node_releases_its_ports() {
-    let node = Serve::start(&["--swarm-listen", "/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"]);
+    let registry = format!("127.0.0.1:{}", free_port());
+    let (tcp, quic) = (free_listen(), format!("/ip4/127.0.0.1/udp/{}/quic-v1", free_port()));
+    let arguments = ["--listen", &registry, "--swarm-listen", &tcp, &quic];
+    let node = Serve::start(&arguments);
     let peer = Serve::start(&["--peer", node.address()]);
     peer.until("they are connected", |status| status["peers"] == 1).await;
-    let listen: Vec<_> = node.ready["identity"]["listen"].as_array().unwrap().clone();
-    let listen: Vec<_> = listen.iter().map(|a| a.as_str().unwrap().split("/p2p/").next().unwrap()).collect();
-    let registry = node.registry().to_string();
     assert!(node.stop().success());
-    let again = Serve::start(&["--listen", &registry, "--swarm-listen", listen[0], listen[1]]);
+    let again = Serve::start(&arguments);
     assert_eq!(again.registry(), registry);
+    assert_eq!(again.ready["identity"]["listen"].as_array().unwrap().len(), 2, "{}", again.ready);
 }
 
 /// A machine with loopback and nothing else: no route leads to the peer it is told to keep.
@@ -222,7 +244,8 @@ fn peers(node: &Serve) -> String {
 
 async fn a_node_never_dials_itself() {
     let dir = tempfile::tempdir().unwrap();
-    let node = Serve::start_in(dir.path(), &[]);
+    let listen = free_listen();
+    let node = Serve::start_in(dir.path(), &["--swarm-listen", &listen]);
     let address = node.address().to_string();
     node.command(&["swarm", "connect", &address]).failed(1, &[&address, "this node's own"]);
     // It provides a layer, and then looks for providers of another one.
@@ -231,15 +254,14 @@ async fn a_node_never_dials_itself() {
     node.ask(&["layer", "rm", layer.cid()]);
     assert_eq!(crate::http::get(&node.url(&layer.manifest_path())).await.status, 404);
     node.stop();
-    let listen = address.split("/p2p/").next().unwrap();
-    let node = Serve::start_in(dir.path(), &["--peer", &address, "--swarm-listen", listen]);
+    let node = Serve::start_in(dir.path(), &["--peer", &address, "--swarm-listen", &listen]);
     until("it says so", || node.log().contains("this node's own")).await;
     assert!(!node.log().contains("ERROR"), "{}", node.log());
     assert_eq!(node.status()["peers"], 0);
 }
 
 async fn each_failed_redial_of_a_configured_peer_is_one_log_line() {
-    let dead = Serve::start(&[]);
+    let dead = Serve::start(&["--swarm-listen", &free_listen()]);
     let address = dead.address().to_string();
     dead.stop();
     let node = Serve::start(&["--peer", &address]);

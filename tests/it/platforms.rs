@@ -11,6 +11,7 @@ use crate::{
     clients::{Docker, Podman, Skopeo, static_program},
     harness::{Layer, Serve, files_below, noise, tar_of, trials},
     http::{Answer, get},
+    names::found,
 };
 
 pub fn trials() -> Vec<Trial> {
@@ -38,7 +39,7 @@ fn split(reference: &str) -> (&str, Option<&str>) {
 }
 
 async fn fetch(node: &Serve, name: &str, rest: &str) -> Answer {
-    let answer = get(&node.url(&format!("/v2/{name}/{rest}"))).await;
+    let answer = found(&node.url(&format!("/v2/{name}/{rest}"))).await;
     assert_eq!(answer.status, 200, "{name}/{rest}: {}", String::from_utf8_lossy(&answer.body));
     answer
 }

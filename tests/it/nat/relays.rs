@@ -35,7 +35,7 @@ pub fn two() {
     drop(kubo);
     until("the relay that stopped is forgotten", || (reserved() == [false, true]).then_some(()));
     let node = Host::start(&lab, "b", &listen(), &["--bootstrap", &second]);
-    assert!(node.cat(&cid).expect("it is fetched") == bytes);
+    assert!(until("it is found", || node.cat(&cid).ok()) == bytes);
     assert!(node.is_direct(seeder.node.peer()));
     assert_eq!(reserved(), [false, true]);
 }

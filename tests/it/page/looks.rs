@@ -144,6 +144,8 @@ async fn the_page_is_small_and_asks_no_other_host() {
     for _ in 0..5 {
         browser.open(&own).await;
         browser.shows(&["team/app"]).await;
+        let painted = "return performance.getEntriesByName('first-contentful-paint').length > 0";
+        browser.holds("the first paint is measured", painted).await;
         let paint = "return performance.getEntriesByName('first-contentful-paint')[0].startTime";
         paints.push(browser.run(paint).await.as_f64().expect("a time"));
     }

@@ -1,6 +1,7 @@
 //! What the page shows of a node at work: a download with its rate, and a followed name that is behind.
 
 use libtest_mimic::Trial;
+use serde_json::Value;
 
 use super::browser::{Browser, Window};
 use crate::{
@@ -10,8 +11,8 @@ use crate::{
     peers::throttled::Throttled,
 };
 
-/// A download takes a minute, longer than the views are looked at.
-const LAYER_BYTES: usize = 32 << 20;
+/// A download takes four minutes, longer than the views are looked at.
+const LAYER_BYTES: usize = 128 << 20;
 const BYTES_PER_SECOND: u32 = 512 << 10;
 const WINDOWS: [(&str, Window); 2] =
     [("light", Window { width: 1280, dark: false }), ("dark", Window { width: 1280, dark: true })];
@@ -61,6 +62,11 @@ async fn a_followed_name_that_is_behind_says_for_how_long() {
     browser.open(&follower.url("/#/names")).await;
     browser.shows(&["up to date"]).await;
     pointed.point(NOWHERE);
+    let is_behind = |status: &Value| {
+        let name = &status["followed"][0];
+        name["failing"].is_string() && name["lag_seconds"].as_u64() > Some(0)
+    };
+    follower.until("the follower is behind", is_behind).await;
     for (name, window) in WINDOWS {
         browser.look(window).await;
         browser.shows(&["failing", "Behind for "]).await;

@@ -1,6 +1,6 @@
 //! Ways around the policies: unsigned content of a repository is not to be had by another way.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use libtest_mimic::Trial;
 use ocipfs_oci::{Digest, media_type};
@@ -11,9 +11,11 @@ use super::{Policed, signing::Key};
 use crate::{
     access::cid_of,
     exposed,
-    harness::{Serve, noise, trials},
+    harness::{Serve, noise, trials, within},
     push::{Repository, descriptor, manifest},
 };
+
+const FETCHED_WITHIN: Duration = Duration::from_secs(60);
 
 pub fn trials() -> Vec<Trial> {
     trials![
@@ -174,6 +176,13 @@ async fn fetched(node: &Serve, cid: &str) -> bool {
     Client::new().post(url).send().await.unwrap().status().is_success()
 }
 
+/// Asks until the block comes: a peer on a busy machine may take longer to answer than the node searches.
+async fn until_fetched(node: &Serve, cid: &str) {
+    while !fetched(node, cid).await {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 fn reader(of: &Serve) -> Serve {
     Serve::start(&["--peer", of.address(), "--find-timeout", "2s", "--rpc-listen", "127.0.0.1:0"])
 }
@@ -187,7 +196,7 @@ async fn unsigned_content_is_not_given_to_peers_by_bitswap() {
         // As one block, or by its root.
         assert!(!fetched(&peer, &cid_of(&layer)).await);
         node.sign("carol", "team/app", &image).await;
-        assert!(fetched(&peer, &first(&layer)).await);
+        within(FETCHED_WITHIN, until_fetched(&peer, &first(&layer))).await;
     }
 }
 

@@ -187,7 +187,9 @@ async fn rpc_cat_that_breaks_off_closes_the_connection() {
     let one = Rpc::start(&[]);
     let length = 96 << 20;
     let cid = one.add("cid-version=1", &noise(length)).await;
-    let other = Rpc::start(&["--peer", one.node.address(), "--stall-timeout", "2s"]);
+    // Slow enough that most of it has not come when its provider is killed.
+    let slow = ["--stall-timeout", "2s", "--max-download-rate", "4MiB"];
+    let other = Rpc::start(&[&slow[..], &["--peer", one.node.address()]].concat());
     let mut answer = other.post(&format!("cat?arg={cid}")).await;
     assert_eq!(answer.content_length(), Some(length as u64));
     let mut received = answer.chunk().await.unwrap().expect("the first bytes").len();
