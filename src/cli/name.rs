@@ -87,7 +87,7 @@ pub async fn run(global: &Global, name: Name) -> Result<(), Exit> {
     let waits = matches!(request, NameRequest::Follow { wait: true, .. });
     match ask(global, Request::Name(request)).await? {
         // A node of an earlier version does not wait.
-        Reply::Followed { served: None, .. } if waits => Err(unexpected()),
+        Reply::Followed { root: None, .. } if waits => Err(unexpected()),
         Reply::Published(published) => output::print(global, &published, &published.name, || {
             outln!("{} (sequence {})", printable(&published.value), published.sequence);
         }),
@@ -95,15 +95,15 @@ pub async fn run(global: &Global, name: Name) -> Result<(), Exit> {
             if target.stale && !global.quiet {
                 eprintln!("warning: no answer from the network; this is the last known value");
             }
-            output::print(global, &target, &printable(&target.path), || {})
+            output::print(global, &target, &printable(&target.value), || {})
         }
         Reply::Names { names } => output::print_all(global, &names, || {
             for name in &names {
                 outln!("{}  {:12}  {}", name.name, name.key, printable(name.value.as_deref().unwrap_or("-")));
             }
         }),
-        Reply::Followed { name, changed, served } => {
-            let result = serde_json::json!({ "name": name, "changed": changed, "served": served });
+        Reply::Followed { name, changed, root } => {
+            let result = serde_json::json!({ "name": name, "changed": changed, "root": root });
             output::print(global, &result, &name, || {})
         }
         _ => Err(unexpected()),

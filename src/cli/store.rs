@@ -108,7 +108,7 @@ fn print_stat(stat: &Stored) {
     outln!("blobs       {} ({})", stat.blobs, HumanBytes(stat.bytes));
     outln!("layouts     {} DAGs over them", stat.layouts);
     outln!("blocks      {} known by their CIDs", stat.blocks);
-    outln!("arriving    {} files, of which {} are here", stat.arriving, HumanBytes(stat.arriving_bytes));
+    outln!("partial     {} files, of which {} are here", stat.partial, HumanBytes(stat.partial_bytes));
     if stat.damaged > 0 {
         outln!("damaged     {} blobs: `ocipfs store verify --repair` fetches them again", stat.damaged);
     }

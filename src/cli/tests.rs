@@ -1,9 +1,11 @@
 use std::{
     fmt::Write,
+    ops::Range,
     path::{Path, PathBuf},
 };
 
 use clap::{Command, CommandFactory};
+use regex::Regex;
 
 use super::Cli;
 
@@ -53,57 +55,104 @@ fn the_help_of_all_commands_is_as_reviewed() {
     insta::assert_snapshot!("help", text);
 }
 
-/// The language of errors, hints and log lines is reviewed by reading these snapshots: they hold every text in the source.
+/// The language of errors, hints, answers and log lines is reviewed by reading these snapshots: they hold every text in the source.
+/// What is in none of the first two, and has three words or more, is in the third.
 #[test]
 fn error_hint_and_log_texts_are_as_reviewed() {
+    let error = Regex::new(&format!(
+        r"#\[error\(\s*({LITERAL})[^\]]*\)\]\s*(?:\#\[[^\]]*\]\s*)*(?:pub(?:\(\w+\))?\s+)?(?:struct\s+)?(\w+)"
+    ));
+    let (error, literal) = (error.unwrap(), Regex::new(LITERAL).unwrap());
+    let (mut errors, mut log, mut texts) = (String::new(), String::new(), String::new());
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut files = Vec::new();
-    ["src", "crates"].iter().for_each(|dir| sources(&root.join(dir), &mut files));
-    files.sort();
-    let literal = r#""(?:[^"\\]|\\.)*""#;
-    for (snapshot, pattern) in [
-        (
-            "errors",
-            format!(
-                r"#\[error\(({literal})[^\]]*\)\]\s*(?:\#\[[^\]]*\]\s*)*(?:pub(?:\(\w+\))?\s+)?(?:struct\s+)?(\w+)"
-            ),
-        ),
-        (
-            "answers",
-            format!(r"Error::(?:failed|client|request|Invalid|NotAcceptable)\((?:format!\()?\s*({literal})"),
-        ),
-        ("failures", format!(r"Failure::new\((?:format!\()?\s*({literal})")),
-        ("hints", format!(r"hint\((?:&?format!\()?\s*({literal})")),
-        ("log", format!(r"tracing::(?:info|warn|error)!\([^;]*?({literal})[^;]*\);")),
-    ] {
-        let pattern = regex::Regex::new(&pattern).unwrap();
-        let mut text = String::new();
-        for path in &files {
-            let source = std::fs::read_to_string(path).unwrap();
-            let mut found = pattern.captures_iter(&source).peekable();
-            if found.peek().is_some() {
-                let _ = writeln!(text, "{}", path.strip_prefix(root).unwrap().display());
+    for path in sources(root) {
+        let source = without_tests_and_comments(&std::fs::read_to_string(&path).unwrap());
+        let path = path.strip_prefix(root).unwrap();
+        let of_errors =
+            error.captures_iter(&source).map(|found| (found.get(1).unwrap(), found[2].to_owned()));
+        let of_errors: Vec<_> = of_errors.map(|(text, name)| (text.range(), format!("{name}: "))).collect();
+        let of_log: Vec<_> = messages(&source).into_iter().map(|range| (range, String::new())).collect();
+        let listed =
+            |at: &Range<usize>| of_errors.iter().chain(&of_log).any(|(range, _)| range.start == at.start);
+        let others =
+            literal.find_iter(&source).filter(|found| !listed(&found.range()) && is_text(&source, found));
+        let others = others.map(|found| (found.range(), String::new())).collect();
+        for (all, found) in [(&mut errors, of_errors), (&mut log, of_log), (&mut texts, others)] {
+            if !found.is_empty() {
+                let _ = writeln!(all, "{}", path.display());
             }
-            for captures in found {
-                let name = captures.get(2).map_or(String::new(), |name| format!("{}: ", name.as_str()));
-                let _ = writeln!(text, "    {name}{}", &captures[1]);
+            for (range, name) in found {
+                let _ = writeln!(all, "    {name}{}", &source[range]);
             }
         }
-        insta::assert_snapshot!(snapshot, text);
     }
+    insta::assert_snapshot!("errors", errors);
+    insta::assert_snapshot!("log", log);
+    insta::assert_snapshot!("texts", texts);
 }
 
-/// The Rust files below a directory that are no tests.
-fn sources(dir: &Path, files: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_str().unwrap();
-        match path.is_dir() {
-            true if name != "tests" => sources(&path, files),
-            false if name.ends_with(".rs") && name != "tests.rs" => files.push(path),
-            _ => {}
+const LITERAL: &str = r#""(?:[^"\\]|\\.)*""#;
+
+/// Whether a literal is a text that users may read: three words, and no reason why something cannot happen.
+fn is_text(source: &str, literal: &regex::Match) -> bool {
+    let words = literal.as_str().split_whitespace().filter(|word| word.chars().any(char::is_alphabetic));
+    words.count() >= 3 && !source[..literal.start()].trim_end().ends_with("expect(")
+}
+
+/// The messages of the log macros, which are the first of their arguments that are literals.
+fn messages(source: &str) -> Vec<Range<usize>> {
+    let begin = Regex::new(r"tracing::(?:info|warn|error)!\(").unwrap();
+    let literal = Regex::new(LITERAL).unwrap();
+    let mut found = Vec::new();
+    for start in begin.find_iter(source).map(|begin| begin.end()) {
+        let (mut at, mut depth, mut is_argument) = (start, 1, true);
+        while depth > 0 && at < source.len() {
+            let text = literal.find_at(source, at).filter(|text| text.start() == at);
+            if let Some(text) = text {
+                if depth == 1 && is_argument {
+                    found.push(text.range());
+                    break;
+                }
+                at = text.end();
+                continue;
+            }
+            let next = source[at..].chars().next().unwrap();
+            match next {
+                '(' | '[' | '{' => depth += 1,
+                ')' | ']' | '}' => depth -= 1,
+                _ => {}
+            }
+            is_argument = next == ',' || is_argument && next.is_whitespace();
+            at += next.len_utf8();
         }
     }
+    found
+}
+
+/// A file without its unit tests, its comments, and quotes that begin no literal.
+fn without_tests_and_comments(source: &str) -> String {
+    let source = source.split("#[cfg(test)]\nmod tests {").next().unwrap();
+    let lines = source.lines().filter(|line| !line.trim_start().starts_with("//"));
+    lines.collect::<Vec<_>>().join("\n").replace("'\"'", "' '")
+}
+
+/// The Rust files of the program and of its crates that are no tests.
+fn sources(root: &Path) -> Vec<PathBuf> {
+    fn collect(dir: &Path, files: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            match path.is_dir() {
+                true if !matches!(name, "tests" | "examples" | "simulation") => collect(&path, files),
+                false if name.ends_with(".rs") && !name.contains("test") => files.push(path),
+                _ => {}
+            }
+        }
+    }
+    let mut files = Vec::new();
+    ["src", "crates"].iter().for_each(|dir| collect(&root.join(dir), &mut files));
+    files.sort();
+    files
 }
 
 /// The language of errors, with values in them, is reviewed by reading this snapshot.

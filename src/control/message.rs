@@ -149,8 +149,8 @@ pub enum Reply {
         /// Whether that changed anything.
         changed: bool,
         /// The root that is complete, if it was waited for.
-        #[serde(default)]
-        served: Option<String>,
+        #[serde(default, alias = "served")]
+        root: Option<String>,
     },
     /// To `KeyNew` and `KeyImport`.
     Key {

@@ -4,19 +4,56 @@
 
 use ocipfs_oci::{Digest, Name, Reference};
 
-use super::{Error, NameKind, Resolver, resolve::Document};
+use super::{BlobSource, Error, NameKind, Resolver, resolve::Document};
 use crate::{
-    content::{self, Blob},
+    content::{self, Blob, Content},
     images,
 };
 
 /// Places that are tried for one manifest.
 const MAX_TRIES: usize = 4;
 
+/// Where a blob is.
+pub struct FoundBlob {
+    /// Its bytes, or where they are stored.
+    pub source: BlobSource,
+    /// Whether only a peer says that the digest is that of the blob.
+    is_told: bool,
+}
+
+impl FoundBlob {
+    /// Fetches and hashes the whole of a blob if only a peer says where it is: a part has no digest to be compared with.
+    pub async fn verify_for_part(&self, content: &Content) -> Result<(), content::Error> {
+        match &self.source {
+            BlobSource::Blob(blob) if self.is_told => content.cache(blob).await,
+            _ => Ok(()),
+        }
+    }
+}
+
 impl NameKind {
+    /// Returns the manifest of a reference, of peers too if no repository here has this name.
+    pub async fn find_manifest(&self, resolver: &Resolver, reference: &Reference) -> Result<Document, Error> {
+        match self.manifest(resolver, reference).await {
+            Err(absent) => self.manifest_among_peers(resolver, reference, absent).await,
+            found => found,
+        }
+    }
+
+    /// Returns where a blob is, also among peers if no repository here has this name.
+    pub async fn find_blob(&self, resolver: &Resolver, digest: &Digest) -> Result<FoundBlob, Error> {
+        match self.locate_blob(resolver, digest).await {
+            Ok(source) => Ok(FoundBlob { source, is_told: false }),
+            Err(absent) => {
+                let blob = self.blob_among_peers(resolver, digest, absent).await?;
+                Ok(FoundBlob { source: BlobSource::Blob(Box::new(blob)), is_told: true })
+            }
+        }
+    }
+
     /// Returns a manifest that no repository of this name has, if it is named by its digest and a peer has it; else `absent`. Where
     /// the content of one peer cannot be read, others are asked; if none has it, the last of these errors is returned.
-    pub async fn manifest_among_peers(
+    async fn manifest_among_peers(
         &self,
         resolver: &Resolver,
         reference: &Reference,
@@ -53,7 +90,7 @@ impl NameKind {
 
     /// Returns a blob that no repository of this name has, if a peer has it; else `absent`. A peer told where it is: until the
     /// whole was hashed, nothing says that the bytes there are those of the digest.
-    pub async fn blob_among_peers(
+    async fn blob_among_peers(
         &self,
         resolver: &Resolver,
         digest: &Digest,

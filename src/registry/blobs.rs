@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     content,
-    names::{Asked, BlobSource, NameKind},
+    names::{self, Asked, BlobSource, NameKind},
 };
 
 /// The media type of blobs, whatever their manifests say.
@@ -31,31 +31,12 @@ fn refusal(error: content::Error) -> ApiError {
     ApiError::content(error, ResourceKind::Blob)
 }
 
-/// Returns where a blob is. At most its root block is fetched, to know its size.
-async fn locate(registry: &Registry, kind: &NameKind, digest: &Digest) -> Result<BlobSource, ApiError> {
-    kind.locate_blob(&registry.resolver, digest)
-        .await
-        .map_err(|error| ApiError::names(error, ResourceKind::Blob))
-}
-
-/// Returns where a blob is, also among peers if no repository here has this name; and whether only a peer says so.
-async fn locate_anywhere(
-    registry: &Registry,
-    kind: &NameKind,
-    digest: &Digest,
-) -> Result<(BlobSource, bool), ApiError> {
-    let located = match kind.locate_blob(&registry.resolver, digest).await {
-        Err(absent) => {
-            let told = kind.blob_among_peers(&registry.resolver, digest, absent).await;
-            told.map(|blob| (BlobSource::Blob(Box::new(blob)), true))
-        }
-        located => located.map(|source| (source, false)),
-    };
-    located.map_err(|error| ApiError::names(error, ResourceKind::Blob))
+fn names_refusal(error: names::Error) -> ApiError {
+    ApiError::names(error, ResourceKind::Blob)
 }
 
 fn parse_name(name: &str) -> Result<NameKind, ApiError> {
-    NameKind::parse(name).map_err(|error| ApiError::names(error, ResourceKind::Blob))
+    NameKind::parse(name).map_err(names_refusal)
 }
 
 /// `HEAD` of a blob: 200 only where a `GET` would begin.
@@ -68,7 +49,7 @@ pub async fn head(
     let registry = reader.registry;
     let digest: Digest = digest.parse()?;
     let kind = parse_name(name)?;
-    let located = locate(registry, &kind, &digest).await?;
+    let located = kind.locate_blob(&registry.resolver, &digest).await.map_err(names_refusal)?;
     reader.check(&kind, Asked::Blob(&digest)).await?;
     let size = match located {
         BlobSource::Inline(bytes) => bytes.len() as u64,
@@ -95,12 +76,12 @@ pub async fn get(
     let registry = reader.registry;
     let digest: Digest = digest.parse()?;
     let kind = parse_name(name)?;
-    let (source, is_told) = locate_anywhere(registry, &kind, &digest).await?;
+    let found = kind.find_blob(&registry.resolver, &digest).await.map_err(names_refusal)?;
     reader.check(&kind, Asked::Blob(&digest)).await?;
     if let Some(answer) = not_modified(headers, &digest) {
         return Ok(answer);
     }
-    match source {
+    match &found.source {
         BlobSource::Inline(bytes) => {
             let size = bytes.len() as u64;
             let ranges = requested_ranges(headers, &digest, size)?;
@@ -113,11 +94,10 @@ pub async fn get(
         BlobSource::Blob(blob) => {
             let ranges = requested_ranges(headers, &digest, blob.size)?;
             let content = registry.resolver.content();
-            // The digest is that of the whole: a part has none to be compared with.
-            if is_told && !matches!(ranges, RequestedRanges::Whole) {
-                content.cache(&blob).await.map_err(refusal)?;
+            if !matches!(ranges, RequestedRanges::Whole) {
+                found.verify_for_part(content).await.map_err(refusal)?;
             }
-            let reader = content.open_ranges(&blob, &ranges.all(blob.size)).await.map_err(refusal)?;
+            let reader = content.open_ranges(blob, &ranges.all(blob.size)).await.map_err(refusal)?;
             Ok(answer(&digest, blob.size, ranges, reader.into_stream_logged()))
         }
     }

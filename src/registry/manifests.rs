@@ -42,11 +42,7 @@ pub async fn get(
     let reference: Reference = reference.parse()?;
     let refusal = |error| ApiError::names(error, ResourceKind::Manifest);
     let kind = NameKind::parse(name).map_err(refusal)?;
-    let document = match kind.manifest(&registry.resolver, &reference).await {
-        Err(absent) => kind.manifest_among_peers(&registry.resolver, &reference, absent).await,
-        found => found,
-    };
-    let document = document.map_err(refusal)?;
+    let document = kind.find_manifest(&registry.resolver, &reference).await.map_err(refusal)?;
     reader.check(&kind, Asked::Manifest(&document)).await?;
     if let Some(answer) = not_modified(headers, &document.digest) {
         return Ok(answer);

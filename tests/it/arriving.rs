@@ -52,7 +52,7 @@ async fn ranges_of_a_partial_blob_are_served_after_the_provider_is_gone() {
     }
     let missing = 10 * MIB..10 * MIB + 9;
     range(&last, &layer, &missing).await.refused(504, "PEER_TIMEOUT", &["no bytes received for 3.0 s"]);
-    assert_eq!((middle.status()["cached_layers"].as_u64(), middle.stored("arriving")), (Some(0), 1));
+    assert_eq!((middle.status()["cached_layers"].as_u64(), middle.stored("partial")), (Some(0), 1));
 }
 
 async fn a_partial_blob_is_served_to_peers_during_its_download() {

@@ -158,7 +158,7 @@ async fn images_arrive_with_tags_signatures_and_referrers_in_both_directions_of_
         for digest in &index.1 {
             assert_eq!(multi.get(&format!("manifests/{digest}")).await.status, 200);
         }
-        assert_eq!(node.stored("arriving"), 0);
+        assert_eq!(node.stored("partial"), 0);
     }
     // What arrived is exported like what was pushed, with the same CIDs.
     let again = running.data_dir().join("again.car").display().to_string();

@@ -115,7 +115,7 @@ async fn a_blob_that_verify_finds_damaged_is_not_served_until_it_is_pushed_again
     a.push(&bytes).await;
     a.has(&bytes).await;
     assert_eq!((node.command(&["store", "verify"]).code, node.stored("damaged")), (Some(0), 0));
-    assert_eq!(node.stored("arriving"), 0, "nothing is left of the damaged blob");
+    assert_eq!(node.stored("partial"), 0, "nothing is left of the damaged blob");
 }
 
 async fn a_pull_repairs_a_damaged_blob_from_a_peer() {

@@ -102,7 +102,7 @@ async fn is_stored_or_full(node: &Serve, layer: &Layer) -> bool {
 /// Holds that all files of the node directory are counted.
 #[track_caller]
 fn nothing_is_left(node: &Serve) {
-    assert_eq!(files_below(node.data_dir(), "incoming") as u64, node.stored("arriving"));
+    assert_eq!(files_below(node.data_dir(), "incoming") as u64, node.stored("partial"));
     assert!(!node.log().contains("panicked"), "{}", node.log());
 }
 
@@ -138,7 +138,7 @@ async fn a_pull_that_fails_on_a_full_disk_frees_its_space() {
     let taken = Command::new("fallocate").args(["--length", "210MiB"]).arg(&neighbour).status();
     assert!(taken.expect("fallocate").success());
     assert!(response.bytes().await.is_err(), "the disk is full");
-    until("what had come is gone", || node.stored("arriving") == 0).await;
+    until("what had come is gone", || node.stored("partial") == 0).await;
     fs::remove_file(&neighbour).expect("a file");
     pulled(&node, &large).await;
     nothing_is_left(&node);
@@ -155,7 +155,7 @@ async fn layer_add_on_a_full_disk_is_an_error_and_succeeds_once_there_is_room() 
         said.failed(1, &["disk", "full", "hint: free disk space"]);
         pulled(&node, &small).await;
         nothing_is_left(&node);
-        assert_eq!(node.stored("arriving"), 0, "it is dropped whole");
+        assert_eq!(node.stored("partial"), 0, "it is dropped whole");
     }
     disk.grow(400);
     let reference = node.ask(&["-q", "layer", "add", large]);

@@ -148,7 +148,7 @@ async fn a_follower_serves_an_ipns_name_after_its_publisher_is_gone() {
     push(&publisher, "app", "1", &image).await;
     known(&follower, "app", "1", &image).await;
     until("all of it is fetched before anybody asks", || {
-        follower.stored("blobs") >= 3 && follower.stored("arriving") == 0
+        follower.stored("blobs") >= 3 && follower.stored("partial") == 0
     })
     .await;
     publisher.kill();
@@ -216,17 +216,19 @@ async fn an_ipns_key_moves_to_another_node_and_conflicting_writers_are_reported(
     push(&second, "app", "1", &images[1]).await;
     known(&follower, "app", "1", &images[1]).await;
     assert!(sequence(&second).unwrap() > before);
-    assert_eq!(second.status()["published"]["rivals"], serde_json::json!([]));
+    assert_eq!(second.status()["published"]["conflicting_writers"], serde_json::json!([]));
     first
         .until("the first one says that another writes", |status| {
-            status["published"]["rivals"][0]["name"] == name.as_str()
+            status["published"]["conflicting_writers"][0]["name"] == name.as_str()
         })
         .await;
     assert!(first.log().contains("two nodes write this name"), "{}", first.log());
     push(&first, "app", "1", &images[2]).await;
     known(&follower, "app", "1", &images[2]).await;
     second
-        .until("so does the second", |status| status["published"]["rivals"][0]["name"] == name.as_str())
+        .until("so does the second", |status| {
+            status["published"]["conflicting_writers"][0]["name"] == name.as_str()
+        })
         .await;
 }
 

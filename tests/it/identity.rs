@@ -47,8 +47,8 @@ async fn receives_last_root(follower: &Serve, publisher: &Serve) {
         .await;
 }
 
-fn rivals(status: &Value) -> &Value {
-    &status["published"]["rivals"]
+fn conflicting_writers(status: &Value) -> &Value {
+    &status["published"]["conflicting_writers"]
 }
 
 /// A node directory that has published `image` as `app:1`, a copy of it, and their name.
@@ -77,14 +77,14 @@ async fn a_cloned_node_directory_is_reported_as_a_conflicting_writer_by_both_nod
         node.until("it is connected", |status| status["peers"] == 1).await;
         // What another node wrote before the first publication of a process is counted on from, and no rival.
         published(node).await;
-        assert_eq!(rivals(&node.status()), &json!([]), "both say the same until now");
+        assert_eq!(conflicting_writers(&node.status()), &json!([]), "both say the same until now");
     }
     known(&follower, "app", "1", &images[0]).await;
 
     push(&original, "app", "2", &images[1]).await;
     receives_last_root(&follower, &original).await;
     push(&clone, "app", "3", &images[2]).await;
-    let is_rival = |status: &Value| rivals(status)[0]["name"] == name.as_str();
+    let is_rival = |status: &Value| conflicting_writers(status)[0]["name"] == name.as_str();
     clone.until("the clone says that another node writes its name", is_rival).await;
     receives_last_root(&follower, &clone).await;
     push(&original, "app", "4", &images[3]).await;
@@ -106,7 +106,7 @@ async fn publishes_to(router: &Router, node: &Serve, tag: &str, image: &Image) {
 
 /// Whether a status names another node as a writer, with what that one published last.
 fn names_rival<'a>(name: &'a str, other: &'a Serve) -> impl Fn(&Value) -> bool + 'a {
-    move |status| *rivals(status) == json!([{ "name": name, "sequence": sequence(other) }])
+    move |status| *conflicting_writers(status) == json!([{ "name": name, "sequence": sequence(other) }])
 }
 
 async fn a_conflicting_writer_is_found_by_the_dht_alone() {
@@ -158,7 +158,7 @@ async fn a_restored_backup_fetches_the_newest_ipns_record_and_continues_its_sequ
     let image = Image::of("after", 2000);
     push(&restored, "app", "after", &image).await;
     known(&follower, "app", "after", &image).await;
-    assert_eq!(rivals(&restored.status()), &json!([]), "{}", restored.log());
+    assert_eq!(conflicting_writers(&restored.status()), &json!([]), "{}", restored.log());
 }
 
 async fn a_restored_backup_started_offline_raises_its_ipns_sequence_once_peers_connect() {
@@ -171,5 +171,5 @@ async fn a_restored_backup_started_offline_raises_its_ipns_sequence_once_peers_c
     restored.ask(&["swarm", "connect", follower.address()]);
     known(&follower, "app", "after", &image).await;
     restored.until("its status says so", |status| status["published"]["sequence"] == newest + 1).await;
-    assert_eq!(rivals(&restored.status()), &json!([]), "{}", restored.log());
+    assert_eq!(conflicting_writers(&restored.status()), &json!([]), "{}", restored.log());
 }

@@ -100,6 +100,6 @@ async fn pull(url: String, known: Known) -> Got {
 /// Holds that a restarted node counts every file it has, and that nothing panicked.
 #[track_caller]
 fn nothing_is_left(node: &Serve) {
-    assert_eq!(files_below(node.data_dir(), "incoming") as u64, node.stored("arriving"));
+    assert_eq!(files_below(node.data_dir(), "incoming") as u64, node.stored("partial"));
     assert!(!node.log().contains("panicked"), "{}", node.log());
 }

@@ -295,13 +295,13 @@ async fn a_node_that_knows_no_admin_tells_of_the_admission_list_that_it_does_not
     let arguments = [&LOOPBACK[..], &["--swarm-key", key]].concat();
     let open = Serve::start_in(&swarm.dir("open"), &arguments);
     assert_eq!(open.peer(), peer);
-    assert_eq!(open.json(&["swarm", "members"])["list"], Value::Null);
+    assert_eq!(open.json(&["swarm", "members"])["admission_list"], Value::Null);
     let said = open.command(&["swarm", "members"]);
     assert!(said.stderr.contains("there is no admission list"), "{said:?}");
     open.ask(&["swarm", "connect", swarm.admin.address()]);
     connected(&swarm.admin, &open).await;
     until("the admin told of it", || open.status()["admission_list"].is_object()).await;
-    let list = open.json(&["swarm", "members"])["list"].clone();
+    let list = open.json(&["swarm", "members"])["admission_list"].clone();
     assert_eq!(open.status()["admission_list"], list);
     assert_eq!(list["admin"], swarm.admin_id.as_str(), "{list}");
     assert_eq!(list["unused_from"], swarm.admin.peer(), "{list}");
@@ -311,7 +311,7 @@ async fn a_node_that_knows_no_admin_tells_of_the_admission_list_that_it_does_not
         assert!(said.stderr.contains(text), "{said:?}");
     }
     // At the admin it is in force.
-    let own = swarm.admin.json(&["swarm", "members"])["list"].clone();
+    let own = swarm.admin.json(&["swarm", "members"])["admission_list"].clone();
     assert_eq!((&own["unused_from"], &own["issued"]), (&Value::Null, &list["issued"]), "{own}");
     assert_eq!(own["admin"], list["admin"]);
 }

@@ -101,7 +101,7 @@ async fn a_pull_larger_than_the_cache_is_streamed_through() {
     pull(&node, &large).await;
     futures::join!(pull(&node, &large), pull(&node, &large));
     assert!(is_here(&node, &small) && !is_here(&node, &large));
-    assert_eq!(node.stored("arriving"), 0);
+    assert_eq!(node.stored("partial"), 0);
     let part = ask("GET", &node.url(&large.blob_path()), &[("range", "bytes=50000000-90000000")]).await;
     assert!(part.status == 206 && part.body == large.bytes[50_000_000..=90_000_000]);
     // What is to stay is not passed on: it does not belong to the cache.
@@ -191,17 +191,17 @@ async fn store_gc_dry_run_lists_and_store_gc_deletes_unreferenced_data() {
     let own = Layer::add(&node, &noise(MIB)[7..]);
     pull(&node, &pulled).await;
     let part = ask("GET", &node.url(&partial.blob_path()), &[("range", "bytes=0-9")]).await;
-    assert_eq!((part.status, node.stored("arriving")), (206, 1));
+    assert_eq!((part.status, node.stored("partial")), (206, 1));
     // The range's reader may still be seen to.
     crate::harness::until("a collection would take what came in part", || {
         node.json(&["store", "gc", "--dry-run"])["partial"] == 1
     })
     .await;
-    assert_eq!(node.stored("arriving"), 1);
+    assert_eq!(node.stored("partial"), 1);
     let collected = node.json(&["store", "gc"]);
     assert_eq!((&collected["partial"], &collected["blobs"]), (&1.into(), &0.into()), "{collected}");
     assert!(collected["bytes"].as_u64().unwrap() >= MIB as u64, "{collected}");
-    assert_eq!(node.stored("arriving"), 0);
+    assert_eq!(node.stored("partial"), 0);
     let again = node.json(&["store", "gc"]);
     assert_eq!((&again["partial"], &again["blobs"], &again["bytes"]), (&0.into(), &0.into(), &0.into()));
     source.kill();

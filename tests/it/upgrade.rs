@@ -62,8 +62,7 @@ async fn a_node_directory_of_format_3_of_an_earlier_program_is_used_as_it_is() {
 async fn everything_is_there(fixture: &str) {
     let dir = tempfile::tempdir().unwrap();
     let expected = unpack(fixture, dir.path());
-    for what in ["blobs", "bytes", "layouts", "blocks", "arriving", "arriving_bytes", "pinned_bytes", "pins"]
-    {
+    for what in ["blobs", "bytes", "layouts", "blocks", "partial", "partial_bytes", "pinned_bytes", "pins"] {
         assert_eq!(stored(dir.path(), what), expected["stat"][what].as_u64().unwrap(), "{what}");
     }
     let node = Serve::start_in(dir.path(), &["--find-timeout", "1s"]);

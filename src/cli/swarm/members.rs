@@ -106,9 +106,9 @@ fn show(global: &Global, reply: MembersReply, file: Option<&Path>) -> Result<(),
         MembersReply::Changed { peer, changed } => {
             output::print(global, &serde_json::json!({ "peer": peer, "changed": changed }), &peer, || {})
         }
-        MembersReply::Listed { admin, sequence, list: info, members } => {
+        MembersReply::Listed { admin, sequence, admission_list: info, members } => {
             let shown = serde_json::json!({
-                "admin": admin, "sequence": sequence, "list": info, "members": members
+                "admin": admin, "sequence": sequence, "admission_list": info, "members": members
             });
             output::print_all(global, &shown, || list(&members))?;
             if !global.quiet && !global.json {

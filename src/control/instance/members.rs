@@ -28,7 +28,7 @@ impl Instance {
                 Ok(MembersReply::Listed {
                     admin: node.swarm_admin().map(|admin| admin.to_string()),
                     sequence: list.map(|list| list.sequence),
-                    list: self.list_info(),
+                    admission_list: self.list_info(),
                     members: self.member_infos()?,
                 })
             }

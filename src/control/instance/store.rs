@@ -42,16 +42,7 @@ impl Instance {
         let stat = self.content().store_stat().await.map_err(content_failure)?;
         let content::StoreStat { blobs, bytes, layouts, blocks, partial, partial_bytes, damaged } = stat;
         let room = self.room().await?;
-        Ok(Stored {
-            blobs,
-            bytes,
-            layouts,
-            blocks,
-            arriving: partial,
-            arriving_bytes: partial_bytes,
-            damaged,
-            room,
-        })
+        Ok(Stored { blobs, bytes, layouts, blocks, partial, partial_bytes, damaged, room })
     }
 
     pub(super) async fn room(&self) -> Result<Room, Failure> {

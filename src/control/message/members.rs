@@ -50,8 +50,8 @@ pub enum MembersReply {
         /// The sequence number of the list, if there is one.
         sequence: Option<u64>,
         /// The list, or the one that peers tell of.
-        #[serde(default)]
-        list: Option<ListInfo>,
+        #[serde(default, alias = "list")]
+        admission_list: Option<ListInfo>,
         /// By peer ID.
         members: Vec<MemberInfo>,
     },

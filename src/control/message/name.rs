@@ -69,7 +69,8 @@ pub struct Published {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct NameTarget {
     /// `/ipfs/<cid>[/path]`.
-    pub path: String,
+    #[serde(alias = "path")]
+    pub value: String,
     /// The name could not be resolved; this is the last known value.
     pub stale: bool,
 }
@@ -90,7 +91,7 @@ pub struct Publication {
     /// Why not.
     pub failing: Option<String>,
     /// Names of this node that another node writes too.
-    #[serde(rename = "rivals")]
+    #[serde(alias = "rivals")]
     pub conflicting_writers: Vec<ConflictingWriter>,
 }
 

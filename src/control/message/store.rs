@@ -68,9 +68,11 @@ pub struct Stored {
     /// Blocks that are here for good.
     pub blocks: u64,
     /// Files that are on their way.
-    pub arriving: u64,
+    #[serde(alias = "arriving")]
+    pub partial: u64,
     /// Bytes of those files that are on disk.
-    pub arriving_bytes: u64,
+    #[serde(alias = "arriving_bytes")]
+    pub partial_bytes: u64,
     /// Blobs that were found damaged, and are not served until they come again.
     pub damaged: u64,
     /// How the room is used.
@@ -124,6 +126,7 @@ pub struct Collected {
     /// Stored blobs.
     pub blobs: u64,
     /// Files that had come in part.
+    #[serde(alias = "arriving")]
     pub partial: u64,
     /// Blocks that were no part of a file.
     pub blocks: u64,

@@ -10,7 +10,7 @@ const USES = [
   ['owned', 'Added, pushed and imported', (room) => room.owned_bytes],
   ['followed', 'Followed names', (room) => room.followed_bytes],
   ['cached', 'Pull cache', (room) => room.cached_bytes],
-  ['arriving', 'Partial downloads', (room) => room.arriving_bytes],
+  ['arriving', 'Partial downloads', (room) => room.partial_bytes],
   ['uploads', 'Uploads', (room) => room.upload_bytes + room.abandoned_upload_bytes],
 ];
 
@@ -111,14 +111,14 @@ export function names(main, shared) {
   return { go: () => {}, stop };
 }
 
-function published({ name, root, share, sequence, behind, failing, rivals }) {
+function published({ name, root, share, sequence, behind, failing, conflicting_writers: conflicting }) {
   const facts = [
     ['Name', h('span', { class: 'with' }, short(name, 24), copy(name, 'the name'))],
     ['Root', root ? h('span', { class: 'with' }, short(root, 24), copy(root, 'the root')) : 'nothing was pushed yet'],
     ['Sharing', share === 'all' ? 'pushed content is shared with peers' : 'pushed content stays here'],
     sequence === null || sequence === undefined ? null : ['Record', `number ${number(sequence)}`],
     ['State', failing ? h('span', { class: 'bad' }, failing) : behind ? `${plural(behind, 'change')} to publish` : 'up to date'],
-    rivals?.length ? ['Conflict', h('span', { class: 'bad' }, 'another node writes this name too')] : null,
+    conflicting?.length ? ['Conflict', h('span', { class: 'bad' }, 'another node writes this name too')] : null,
   ];
   return [h('dl', { class: 'facts-list' }, facts.filter(Boolean).map(([what, value]) => h('div', {}, h('dt', {}, what), h('dd', {}, value))))];
 }

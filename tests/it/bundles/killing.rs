@@ -55,7 +55,7 @@ async fn whole_images(source: &Source, node: &Serve) -> usize {
             }
         }
     }
-    assert_eq!(files_below(node.data_dir(), "incoming") as u64, node.stored("arriving"));
+    assert_eq!(files_below(node.data_dir(), "incoming") as u64, node.stored("partial"));
     assert!(!node.log().contains("panicked"), "{}", node.log());
     whole
 }
@@ -93,7 +93,7 @@ async fn an_import_that_is_killed_shows_whole_images_only_and_is_resumed() {
             document(&import(dir.path(), &[&path]));
             let node = Serve::start_in(dir.path(), &[]);
             assert_eq!(whole_images(&source, &node).await, source.images.len());
-            assert_eq!(node.stored("arriving"), 0);
+            assert_eq!(node.stored("partial"), 0);
             drop(node);
             dir = tempfile::tempdir().unwrap();
         }

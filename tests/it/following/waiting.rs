@@ -70,7 +70,7 @@ async fn name_follow_wait_returns_when_the_newest_root_is_complete() {
     for changed in [true, false] {
         let said = wait(&follower, &name).await;
         assert_eq!(phases(&said), ["find", "prefetch"]);
-        let expected = serde_json::json!({ "name": name, "changed": changed, "served": root });
+        let expected = serde_json::json!({ "name": name, "changed": changed, "root": root });
         assert_eq!(result(&said), expected, "{said:?}");
         let status = follower.status();
         assert!(is_current(&status) && status["followed"][0]["served"]["root"] == root.as_str(), "{status}");
@@ -100,7 +100,7 @@ async fn name_follow_wait_reads_indexes_where_nothing_is_prefetched() {
     let (name, follower) = (name_of(&publisher), unfollowing(&publisher, "none", &[]));
     let said = wait(&follower, &name).await;
     assert_eq!(phases(&said), ["find", "prefetch"]);
-    assert_eq!(result(&said)["served"], root.as_str(), "{said:?}");
+    assert_eq!(result(&said)["root"], root.as_str(), "{said:?}");
 }
 
 async fn name_follow_wait_shows_a_bar_on_a_terminal() {

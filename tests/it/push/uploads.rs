@@ -291,7 +291,7 @@ async fn abandoned_uploads_are_listed_and_deleted() {
     let stat = node.json(&["store", "stat"]);
     let told =
         |stat: &serde_json::Value, rows: [&str; 5]| rows.map(|row| stat[row].as_u64().expect("a number"));
-    let rows = ["uploads", "upload_bytes", "abandoned_uploads", "abandoned_upload_bytes", "arriving"];
+    let rows = ["uploads", "upload_bytes", "abandoned_uploads", "abandoned_upload_bytes", "partial"];
     assert_eq!(told(&stat, rows), [1, 2 << 20, 0, 0, 0], "{stat}");
     assert!(node.command(&["status"]).stdout.contains("1 uploads (2.00 MiB)"));
     node.kill();

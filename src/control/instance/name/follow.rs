@@ -12,7 +12,7 @@ impl Instance {
     pub(super) async fn name_follow(&self, text: &str) -> Result<Reply, Failure> {
         let name = parse_name(text)?;
         let changed = self.follow(name).await?;
-        Ok(Reply::Followed { name: name.to_string(), changed, served: None })
+        Ok(Reply::Followed { name: name.to_string(), changed, root: None })
     }
 
     /// Follows a name, unless it is followed, and replies once its newest known root is complete.
@@ -22,8 +22,8 @@ impl Instance {
             true => false,
             false => self.follow(name).await?,
         };
-        let served = Some(self.wait_until_complete(name, notes).await?.to_string());
-        Ok(Reply::Followed { name: name.to_string(), changed, served })
+        let root = Some(self.wait_until_complete(name, notes).await?.to_string());
+        Ok(Reply::Followed { name: name.to_string(), changed, root })
     }
 
     async fn follow(&self, name: IpnsName) -> Result<bool, Failure> {
@@ -43,7 +43,7 @@ impl Instance {
         let changed = node.unfollow(name).await.map_err(Failure::new)?;
         followed.refresh(node).await.map_err(Failure::new)?;
         match changed {
-            true => Ok(Reply::Followed { name: name.to_string(), changed, served: None }),
+            true => Ok(Reply::Followed { name: name.to_string(), changed, root: None }),
             false => Err(Failure::new(format!("{name} is not followed"))
                 .hint("`ocipfs status` lists the names that are followed")),
         }

@@ -15,7 +15,7 @@ impl Instance {
         };
         let path = path.map_err(resolve_failure)?;
         let found = ipns::follow(node, path, self.content().find_timeout()).await.map_err(resolve_failure)?;
-        Ok(Reply::Resolved(NameTarget { path: format!("/ipfs/{}", found.at), stale: found.stale }))
+        Ok(Reply::Resolved(NameTarget { value: format!("/ipfs/{}", found.at), stale: found.stale }))
     }
 }
 

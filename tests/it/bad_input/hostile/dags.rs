@@ -178,7 +178,7 @@ async fn a_dag_that_repeats_few_blocks_as_a_huge_file_takes_bounded_memory_and_d
         read += bytes.len();
     }
     drop(response);
-    until("nothing of it is left", || stage.reader.stored("arriving") == 0).await;
+    until("nothing of it is left", || stage.reader.stored("partial") == 0).await;
     assert!(stage.reader.stored("used_bytes") < 16 << 20);
     stage.ends_well().await;
 }
