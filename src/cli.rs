@@ -127,7 +127,12 @@ impl From<Failure> for Exit {
 
 impl From<clap::Error> for Exit {
     fn from(error: clap::Error) -> Self {
-        Self::Usage(Failure::new(error.to_string().trim_start_matches("error: ").trim_end()))
+        let text = error.to_string();
+        let mut parts = text.split("\n\n").map(str::trim);
+        let message = parts.next().unwrap_or_default().trim_start_matches("error: ");
+        let mut hints = parts.filter(|part| !part.starts_with("For more information"));
+        let hint = hints.next().map(|hint| hint.trim_start_matches("tip: ").to_owned());
+        Self::Usage(Failure { hint, ..Failure::new(message) })
     }
 }
 

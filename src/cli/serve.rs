@@ -6,7 +6,7 @@ mod signals;
 mod stopping;
 
 use std::{
-    io::{Write, stdout},
+    io::{self, Write, stdout},
     time::Instant,
 };
 
@@ -74,8 +74,16 @@ pub async fn run(global: &Global, serve: Serve) -> Result<(), Exit> {
     let access = access.with_policies(options.policies.as_ref());
     raise_open_files();
     let listener = TcpListener::bind(address).await.map_err(|e| {
-        Failure::new(format!("cannot listen on {address} for the registry: {e}"))
-            .hint("is another registry running there? choose another address with --listen")
+        let hint = match e.kind() {
+            io::ErrorKind::AddrInUse => {
+                "is another registry running there? choose another address with --listen"
+            }
+            io::ErrorKind::AddrNotAvailable => {
+                "this machine has no such address: choose another with --listen"
+            }
+            _ => "choose another address with --listen",
+        };
+        Failure::new(format!("cannot listen on {address} for the registry: {e}")).hint(hint)
     })?;
     let rpc = rpc::bind(&settings).await?;
     let operations = Operations::start(&settings).await?;

@@ -7,7 +7,8 @@ use std::{
 use clap::{Command, CommandFactory};
 use regex::Regex;
 
-use super::Cli;
+use super::{Cli, Exit};
+use crate::control::Failure;
 
 mod instances;
 
@@ -35,6 +36,22 @@ fn every_command_has_an_example() {
         let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
         assert!(help.contains("Examples:\n  "), "{:?}", command.get_bin_name());
     }
+}
+
+/// As JSON it has the fields of every other error.
+#[test]
+fn a_wrong_command_line_is_an_error_with_a_hint() {
+    let failure =
+        |arguments: &[&str]| match Cli::command().try_get_matches_from(arguments).unwrap_err().into() {
+            Exit::Usage(Failure { message, hint }) => (message, hint.unwrap_or_default()),
+            exit @ Exit::Failed(_) => panic!("{exit:?}"),
+        };
+    let (message, hint) = failure(&["ocipfs", "serve", "--folow", "x"]);
+    assert_eq!(message, "unexpected argument '--folow' found");
+    assert_eq!(hint, "a similar argument exists: '--follow'");
+    let (message, hint) = failure(&["ocipfs", "name", "resolve"]);
+    assert!(message.contains("required arguments were not provided:\n  <"), "{message}");
+    assert!(hint.starts_with("Usage: ocipfs name resolve"), "{hint}");
 }
 
 /// The language of the command line is reviewed by reading this snapshot.

@@ -258,6 +258,7 @@ async fn a_node_never_dials_itself() {
     until("it says so", || node.log().contains("this node's own")).await;
     assert!(!node.log().contains("ERROR"), "{}", node.log());
     assert_eq!(node.status()["peers"], 0);
+    assert!(!node.log().contains("retry_seconds"), "it is not tried again: {}", node.log());
 }
 
 async fn each_failed_redial_of_a_configured_peer_is_one_log_line() {

@@ -154,6 +154,9 @@ pub enum ConnectError {
         /// The failures of all transports, in plain words.
         why: String,
     },
+    /// The node listens at the address itself.
+    #[error("cannot reach {0}: the address is this node's own")]
+    Own(Multiaddr),
     /// The swarm has stopped.
     #[error(transparent)]
     Stopped(#[from] Stopped),

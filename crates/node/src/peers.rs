@@ -18,7 +18,7 @@ use libp2p::{Multiaddr, PeerId, core::ConnectedPoint, swarm::ConnectionId};
 use rust_ipfs::Ipfs;
 use tokio::sync::watch;
 
-use crate::{Options, Route, address, locked};
+use crate::{ConnectError, Options, Route, address, locked};
 use clocks::Clocks;
 use redial::{DialOutcome, RedialPause};
 use remembered::RememberedPeers;
@@ -303,6 +303,10 @@ impl Peers {
             let dialled = Instant::now();
             if std::mem::take(&mut first) {
                 self.first_dial_ended();
+            }
+            if let Err(error @ ConnectError::Own(_)) = &reached {
+                tracing::warn!(%error, "configured peer is not dialed");
+                return;
             }
             self.wait_while(&enough).await;
             let was_identified = peer_id(&address).is_ok_and(|id| self.was_identified(&id));

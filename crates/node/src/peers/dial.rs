@@ -51,7 +51,7 @@ impl Peers {
         let mut own = address.clone();
         own.pop();
         if ipfs.listening_addresses().await.is_ok_and(|listening| listening.contains(&own)) {
-            return Err(ConnectError::Unreachable { address: address.clone(), why: OWN_ADDRESS.into() });
+            return Err(ConnectError::Own(address.clone()));
         }
         let mut addresses = self.addresses(address).await?;
         for further in self.configured_addresses(&id).into_iter().filter(|further| further != address) {
