@@ -34,7 +34,7 @@ use crate::{
     http::{
         listener::{self, Limits},
         metrics::HttpMetrics,
-        origin::{Refused, RegistryPlace},
+        origin::{RefusedOrigin, RegistryPlace},
     },
     page::Page,
 };
@@ -111,10 +111,10 @@ fn page_routes(page: &Page, place: RegistryPlace) -> Router {
         let (parts, body) = request.into_parts();
         match place.check(&parts) {
             Ok(()) => next.run(Request::from_parts(parts, body)).await,
-            Err(Refused::Page(_)) => {
+            Err(RefusedOrigin::Page(_)) => {
                 (StatusCode::FORBIDDEN, "open the page by its address\n").into_response()
             }
-            Err(Refused::Host(_)) => {
+            Err(RefusedOrigin::Host(_)) => {
                 (StatusCode::MISDIRECTED_REQUEST, "the Host header is not a name of this machine\n")
                     .into_response()
             }

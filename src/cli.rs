@@ -95,7 +95,7 @@ enum Command {
     #[command(subcommand)]
     Bundle(bundle::Bundle),
     #[command(subcommand)]
-    Name(name::Name),
+    Name(name::NameCommand),
     #[command(subcommand)]
     Swarm(swarm::Swarm),
     Join(join::Join),

@@ -4,7 +4,7 @@
 //! ```text
 //! file (policy.toml) ──► Policies ──► of(repository) ──► Verdict  of the keys that signed
 //!                          │
-//! manifest ──► SignatureManifest ──► Part ──► signers    the keys whose signature of a digest is valid
+//! manifest ──► SignatureManifest ──► SignaturePart ──► signers    the keys whose signature of a digest is valid
 //!                                      ├─► cosign        simple signing payloads, DSSE envelopes, bundles
 //!                                      └─► notation      JWS and COSE envelopes with certificates
 //! ```
@@ -36,9 +36,9 @@ pub use certificates::TrustStore;
 pub use file::{Error, MAX_POLICY_BYTES};
 pub use key::{KeyError, PublicKey};
 pub use manifest::{
-    MAX_PART_BYTES, MAX_PARTS, Part, SignatureManifest, is_signature_type, signed_by_tag, tags_of,
+    MAX_PART_BYTES, MAX_PARTS, SignatureManifest, SignaturePart, is_signature_type, signed_by_tag, tags_of,
 };
-pub use policy::{Policies, Policy};
+pub use policy::{Policies, SignaturePolicy};
 pub use pushed::{is_signature, signed_by_cosign};
 pub use signer::{Checked, Key, Signer};
 pub use source::PolicySource;

@@ -7,7 +7,7 @@ use crate::control::{NameRequest, Reply, Request};
 
 /// Publish, resolve and follow IPNS names
 #[derive(Debug, Subcommand)]
-pub enum Name {
+pub enum NameCommand {
     Publish(Publish),
     Resolve(Resolve),
     /// List the names of this node: its own, then those of its keys
@@ -73,16 +73,16 @@ pub struct Resolve {
     name: String,
 }
 
-pub async fn run(global: &Global, name: Name) -> Result<(), Exit> {
+pub async fn run(global: &Global, name: NameCommand) -> Result<(), Exit> {
     let request = match name {
-        Name::Publish(Publish { key, ttl, target }) => {
+        NameCommand::Publish(Publish { key, ttl, target }) => {
             NameRequest::Publish { key, target, ttl: ttl.as_secs() }
         }
-        Name::Resolve(Resolve { name }) => NameRequest::Resolve { name },
-        Name::Ls => NameRequest::Ls,
-        Name::Follow { name, wait } => NameRequest::Follow { name, wait },
-        Name::Unfollow { name } => NameRequest::Unfollow { name },
-        Name::Key(key) => return key::run(global, key).await,
+        NameCommand::Resolve(Resolve { name }) => NameRequest::Resolve { name },
+        NameCommand::Ls => NameRequest::Ls,
+        NameCommand::Follow { name, wait } => NameRequest::Follow { name, wait },
+        NameCommand::Unfollow { name } => NameRequest::Unfollow { name },
+        NameCommand::Key(key) => return key::run(global, key).await,
     };
     let waits = matches!(request, NameRequest::Follow { wait: true, .. });
     match ask(global, Request::Name(request)).await? {

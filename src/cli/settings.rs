@@ -26,7 +26,7 @@ use peer_list::PeerList;
 use secure::TlsSettings;
 use transfers::TransferSettings;
 pub use values::Size;
-use values::{Age, DnsServer, IpnsName, Listen, PeerName, Time, list};
+use values::{Age, DnsServer, IpnsNameArgument, Listen, PeerName, Time, list};
 
 use super::{Exit, Global};
 use crate::{
@@ -34,7 +34,7 @@ use crate::{
     control::Failure,
     http::{PolicyFile, acme, tls},
     http_client::routers::RouterUrl,
-    images::repository::Rule,
+    images::repository::RetentionRule,
     memory::Memory,
     names::Prefetch,
     registry::Access,
@@ -136,7 +136,7 @@ pub struct Settings {
     /// Keep the newest TAGS tags of matching repositories and the tags younger than TIME; either may be left out. Applied at the start, every hour and by `repo gc`. The first matching rule applies; rules are separated by `;` [default: keep all tags]
     #[arg(long, value_name = "PATTERN=TAGS[,TIME]", env = "OCIPFS_RETENTION", value_delimiter = ';', num_args = 1..)]
     #[serde(default, deserialize_with = "list::deserialize")]
-    retention: Option<Vec<Rule>>,
+    retention: Option<Vec<RetentionRule>>,
     /// Accept image manifests although their configuration or some of their layers are not in the repository; a pull of what is missing fails [default: false]
     #[arg(long, env = "OCIPFS_SPARSE_IMAGES", num_args = 0..=1, default_missing_value = "true", value_name = "true|false")]
     sparse_images: Option<bool>,
@@ -158,7 +158,7 @@ pub struct Settings {
     /// IPNS names to follow; their repositories are served under their original names, in this order, before those of `ocipfs name follow`
     #[arg(long, value_name = "NAME", env = "OCIPFS_FOLLOW", value_delimiter = ',', num_args = 1..)]
     #[serde(default, deserialize_with = "list::deserialize")]
-    follow: Option<Vec<IpnsName>>,
+    follow: Option<Vec<IpnsNameArgument>>,
     /// Content of followed names to fetch in advance: `none`, `manifests`, or `all` (including layers, so that pulls succeed when the publisher is offline) [default: manifests]
     #[arg(long, value_name = "POLICY", env = "OCIPFS_PREFETCH")]
     prefetch: Option<Prefetch>,

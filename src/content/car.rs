@@ -21,7 +21,7 @@ use ocipfs_node::car;
 use super::{CidPath, Content, Error, hold};
 use walk::CarWalk;
 
-pub use below::{ByteSpan, OutsideOfFile, Scope};
+pub use below::{ByteSpan, CarScope, OutsideOfFile};
 pub use resolve::{End, ResolvedPath, SharedPath};
 pub use room::{Busy, CarRoom};
 
@@ -39,7 +39,7 @@ pub enum SharedBlock {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CarOptions {
     /// The part of the DAG.
-    pub scope: Scope,
+    pub scope: CarScope,
     /// Whether a block is written each time that the DAG links to it.
     pub duplicates: bool,
 }

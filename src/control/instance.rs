@@ -33,7 +33,7 @@ use super::{
 use crate::{
     content::{Content, Settings, SharePolicy, Shared, Store},
     http::{AccessRules, IssuedTokens, PolicyFile},
-    images::repository::{Policy, Repositories, sweeper},
+    images::repository::{Repositories, RetentionPolicy, sweeper},
     names::{Prefetch, Resolver, followed::Followed, prefetch, publish::Publisher},
 };
 use lock::Lock;
@@ -54,7 +54,7 @@ pub struct Options {
     /// How content waits and what it writes.
     pub content: Settings,
     /// How long repository content is kept.
-    pub policy: Policy,
+    pub policy: RetentionPolicy,
     /// The registry's address as references show it.
     pub registry: String,
     /// The address at which a registry may answer while no node is running.
@@ -83,7 +83,7 @@ impl Options {
             change_network: false,
             data_dir,
             content: Settings::default(),
-            policy: Policy::default(),
+            policy: RetentionPolicy::default(),
             registry: "localhost:5050".into(),
             listen: "localhost:5050".into(),
             tls: false,
@@ -124,7 +124,7 @@ struct Inner {
     resolver: Resolver,
     publisher: Publisher,
     prefetch: Prefetch,
-    policy: Arc<Policy>,
+    policy: Arc<RetentionPolicy>,
     stop: CancellationToken,
     tasks: TaskTracker,
     registry: String,
@@ -156,7 +156,7 @@ async fn open_names(
     content: Content,
     repositories: Repositories,
     naming: Naming,
-    policy: Arc<Policy>,
+    policy: Arc<RetentionPolicy>,
 ) -> Result<(Resolver, Publisher), Failure> {
     let Naming { share, follow, prefetch, publish_key } = naming;
     let node = content.node();

@@ -38,7 +38,7 @@ pub struct Invitation {
 
 /// The JSON document within an invitation.
 #[derive(Serialize, Deserialize)]
-struct Document {
+struct InvitationDocument {
     key: String,
     addresses: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -53,7 +53,7 @@ struct Document {
 impl Invitation {
     /// Returns the string that is passed on.
     pub fn encode(&self) -> String {
-        let document = Document {
+        let document = InvitationDocument {
             key: self.key.to_string(),
             addresses: self.addresses.iter().map(ToString::to_string).collect(),
             follow: self.follow.map(|name| name.to_string()),
@@ -81,7 +81,8 @@ impl Invitation {
         if checksum(json).as_bytes() != sum {
             return Err(damaged());
         }
-        let document: Document = serde_json::from_slice(json).map_err(|e| invalid(&e.to_string()))?;
+        let document: InvitationDocument =
+            serde_json::from_slice(json).map_err(|e| invalid(&e.to_string()))?;
         let addresses = document.addresses.iter().take(MAX_ADDRESSES).map(|text| text.parse());
         let follow = document.follow.map(|name| name.parse());
         let admin = document.admin.map(|admin| admin.parse::<PeerId>());

@@ -12,7 +12,7 @@ use super::{
     Visibility,
     request::{CAR_TYPE, GatewayRequest, RAW_TYPE},
 };
-use crate::content::car::{CarOptions, Scope, SharedPath};
+use crate::content::car::{CarOptions, CarScope, SharedPath};
 
 /// Hex digits of the hash in the tag of a CAR.
 const TAG_DIGITS: usize = 16;
@@ -59,9 +59,9 @@ impl Headers {
         ]);
         let hash = Digest::sha256_of(format!("{} {options:?}", request.at).as_bytes()).hex();
         let scope = match options.scope {
-            Scope::Block => "block",
-            Scope::Entity(_) => "entity",
-            Scope::All => "all",
+            CarScope::Block => "block",
+            CarScope::Entity(_) => "entity",
+            CarScope::All => "all",
         };
         // Weak: a stream may have been broken off.
         Self { etag: format!("W/\"{end}.car.{scope}.{}\"", &hash[..TAG_DIGITS]), others }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::content::{
     CidPath,
-    car::{ByteSpan, CarOptions, Scope},
+    car::{ByteSpan, CarOptions, CarScope},
 };
 
 /// Media type of a block.
@@ -178,10 +178,10 @@ fn car(accepted: Option<&AcceptedForms>, query: &[(String, String)]) -> Result<C
     };
     let span = in_query("entity-bytes").map(entity_bytes::parse).transpose()?;
     let scope = match (span, in_query("dag-scope")) {
-        (Some(span), _) => Scope::Entity(span),
-        (None, None | Some("all" | "")) => Scope::All,
-        (None, Some("block")) => Scope::Block,
-        (None, Some("entity")) => Scope::Entity(ByteSpan::WHOLE),
+        (Some(span), _) => CarScope::Entity(span),
+        (None, None | Some("all" | "")) => CarScope::All,
+        (None, Some("block")) => CarScope::Block,
+        (None, Some("entity")) => CarScope::Entity(ByteSpan::WHOLE),
         (None, Some(other)) => {
             let other: String = other.chars().take(60).collect();
             let message = format!("invalid dag-scope {other:?}: expected block, entity or all");

@@ -25,12 +25,12 @@ pub use webhook::{WebhookOptions, WebhookUrl, Webhooks};
 pub struct Events {
     audit: Option<Audit>,
     webhooks: Option<Webhooks>,
-    refused: Arc<Refused>,
+    refused: Arc<RecentRefusals>,
 }
 
 /// What was told in the last minute: one kind does not hide the other.
 #[derive(Default)]
-struct Refused {
+struct RecentRefusals {
     logins: Repeated,
     denials: Repeated,
 }

@@ -33,9 +33,9 @@ use tower_service::Service;
 
 use super::{
     origin::ClientAddress,
-    tls::{Refused, Secure, Tls},
+    tls::{HandshakeRefused, Secure, Tls},
 };
-use login::Login;
+use login::ConnectionLogin;
 use sources::{Counted, Sources};
 use stall::Stall;
 use unread::Unread;
@@ -169,9 +169,11 @@ impl Connection {
         let watched = |stream: TcpStream| Stall::new(stream, limits.write_stall_timeout);
         let talk = Talk { peer, app, limits, stop: stop.clone() };
         match tls {
-            None => talk.run(builder, watched(stream), Login::default()).await,
+            None => talk.run(builder, watched(stream), ConnectionLogin::default()).await,
             Some(tls) => match stop.run_until_cancelled(tls.accept(stream, watched)).await {
-                Some(Ok((stream, secure))) => talk.run(builder, stream, Login::new(tls, secure)).await,
+                Some(Ok((stream, secure))) => {
+                    talk.run(builder, stream, ConnectionLogin::new(tls, secure)).await
+                }
                 Some(Err(refused)) => log_refused(peer, &refused),
                 None => {}
             },
@@ -189,7 +191,7 @@ struct Talk {
 }
 
 impl Talk {
-    async fn run<S>(self, builder: Builder<TokioExecutor>, stream: S, login: Login)
+    async fn run<S>(self, builder: Builder<TokioExecutor>, stream: S, login: ConnectionLogin)
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -223,7 +225,7 @@ impl Talk {
     }
 }
 
-fn log_refused(peer: SocketAddr, refused: &Refused) {
+fn log_refused(peer: SocketAddr, refused: &HandshakeRefused) {
     match refused.is_failed_login() {
         true => tracing::warn!(client = %peer, "client certificate refused: {refused}"),
         false => tracing::debug!(%peer, "connection closed: {refused}"),
@@ -262,7 +264,7 @@ async fn answer(
     mut app: Router,
     request: Request,
     unread: Unread,
-    login: Login,
+    login: ConnectionLogin,
 ) -> Result<Response, Infallible> {
     if !login.is_accepted().await {
         return Ok(login::refusal(&request));

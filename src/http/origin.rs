@@ -72,7 +72,7 @@ pub enum NotLocal {
 
 /// Why a request is refused before any work.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refused {
+pub enum RefusedOrigin {
     /// A page in a browser sent it, which this header says.
     Page(&'static str),
     /// It was sent to another host, as DNS rebinding does it.
@@ -113,10 +113,10 @@ impl RegistryPlace {
     }
 
     /// Refuses what a page in a browser sends, and where only this machine connects, what is sent to another host.
-    pub fn check(&self, request: &Parts) -> Result<(), Refused> {
+    pub fn check(&self, request: &Parts) -> Result<(), RefusedOrigin> {
         refuse_pages(request)?;
         match self.host(request) {
-            Host::Foreign(host) if self.listens_on_loopback => Err(Refused::Host(host)),
+            Host::Foreign(host) if self.listens_on_loopback => Err(RefusedOrigin::Host(host)),
             _ => Ok(()),
         }
     }
@@ -157,14 +157,14 @@ pub fn forwarding(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Refuses what another site's page makes a browser send. <https://www.w3.org/TR/fetch-metadata/>
-fn refuse_pages(request: &Parts) -> Result<(), Refused> {
+fn refuse_pages(request: &Parts) -> Result<(), RefusedOrigin> {
     let text = |name: &str| request.headers.get(name).map(|value| value.to_str().unwrap_or_default());
     // Browsers send it with the modules of a page, too. That the page is this node's own, only they can say.
     let is_module = request.method == Method::GET
         && request.uri.path().starts_with(PAGE)
         && text("sec-fetch-site") == Some("same-origin");
     if text("origin").is_some() && !is_module {
-        return Err(Refused::Page("Origin"));
+        return Err(RefusedOrigin::Page("Origin"));
     }
     // A link in another page may lead to the front page, which changes nothing and asks no peer.
     let navigates = request.method == Method::GET
@@ -174,7 +174,7 @@ fn refuse_pages(request: &Parts) -> Result<(), Refused> {
     match text("sec-fetch-site") {
         None | Some("same-origin" | "none") => Ok(()),
         Some(_) if navigates => Ok(()),
-        Some(_) => Err(Refused::Page("Sec-Fetch-Site")),
+        Some(_) => Err(RefusedOrigin::Page("Sec-Fetch-Site")),
     }
 }
 

@@ -42,7 +42,7 @@ pub use challenges::Challenges;
 pub use client::Secure;
 pub use error::Error;
 use files::{Current, Files};
-pub use handshake::Refused;
+pub use handshake::HandshakeRefused;
 use login::Verification;
 use turns::Turns;
 

@@ -5,7 +5,7 @@
 //!              ├─► commits of pushes, each with the bytes that it stores (commit, adopted)
 //!              ├─► commits of images of bundles, whose bytes are stored (bundled)
 //!              ├─► pages of names, tags, manifests, blobs, referrers (read)
-//!              └─► Sweep  what a Policy (retention) does not keep, by its age (ages)
+//!              └─► Sweep  what a RetentionPolicy (retention) does not keep, by its age (ages)
 //! listing               the entries of index.json, all or those that changed
 //! changes               what changed since the root was published
 //! sweeper               sweeps in the background
@@ -53,7 +53,7 @@ pub use inspect::{InspectedManifest, inspect};
 #[cfg(test)]
 pub use listing::ROWS;
 pub use listing::{Listing, is_digest};
-pub use policy::{Policy, Rule, matches_pattern};
+pub use policy::{RetentionPolicy, RetentionRule, matches_pattern};
 pub use read::Summary;
 pub use removed::{Removed, RemovedKind};
 pub use sweep::{Sweep, subject_of};

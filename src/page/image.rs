@@ -33,14 +33,14 @@ pub struct ImageInfo {
     artifact_type: Option<MediaType>,
     /// Bytes of all parts that were read, where a layer of several parts counts once for each.
     bytes: u64,
-    parts: Vec<Part>,
+    parts: Vec<ImagePart>,
     /// Entries of the index that are not among `parts`.
     omitted: usize,
 }
 
 /// A manifest.
 #[derive(Clone, Debug, Serialize)]
-pub struct Part {
+pub struct ImagePart {
     digest: Digest,
     /// `os/architecture`; none where it is not stated.
     platform: Option<String>,
@@ -142,15 +142,15 @@ impl Images<'_> {
         verdict.withheld().map_or(Ok(()), |why| Err(Unread::Unsigned(why)))
     }
 
-    async fn entry(self, entry: Descriptor) -> Part {
+    async fn entry(self, entry: Descriptor) -> ImagePart {
         let about = entry.annotation(REFERENCE_TYPE).map(|kind| match kind {
             "attestation-manifest" => "attestation".to_owned(),
             other => other.to_owned(),
         });
-        let part = Part {
+        let part = ImagePart {
             platform: entry.platform.as_ref().filter(|platform| is_known(platform)).map(ToString::to_string),
             about: about.or_else(|| entry.artifact_type.as_ref().map(ToString::to_string)),
-            ..Part::new(entry.digest.clone(), entry.size)
+            ..ImagePart::new(entry.digest.clone(), entry.size)
         };
         let reference = Reference::Digest(entry.digest);
         match tokio::time::timeout(PART_TIMEOUT, self.kind.manifest(self.resolver, &reference)).await {
@@ -172,8 +172,8 @@ impl Images<'_> {
         self,
         digest: Digest,
         manifest: Result<Manifest, manifest::Error>,
-    ) -> (Option<MediaType>, Part) {
-        let part = Part::new(digest, 0);
+    ) -> (Option<MediaType>, ImagePart) {
+        let part = ImagePart::new(digest, 0);
         let manifest = match manifest {
             Ok(manifest) => manifest,
             Err(error) => return (None, part.without(error)),
@@ -187,7 +187,7 @@ impl Images<'_> {
             .zip(architecture)
             .map(|(os, architecture)| Platform { variant, ..Platform::new(os, architecture) });
         let platform = platform.filter(is_known).map(|platform| platform.to_string());
-        (artifact_type, Part { platform, created, ..part })
+        (artifact_type, ImagePart { platform, created, ..part })
     }
 
     async fn config(self, config: &Descriptor) -> Option<Config> {
@@ -204,7 +204,7 @@ impl Images<'_> {
     }
 }
 
-impl Part {
+impl ImagePart {
     fn new(digest: Digest, bytes: u64) -> Self {
         let (platform, about, created, missing) = Default::default();
         Self { digest, platform, about, created, bytes, layers: Vec::new(), missing }

@@ -15,7 +15,7 @@ const BATCH: usize = 500;
 const MAX_LOOKED_AT: usize = 20_000;
 
 #[derive(Debug, Deserialize)]
-pub struct Asked {
+pub struct RepositoryQuery {
     #[serde(default)]
     last: String,
     /// A part of the name.
@@ -39,7 +39,7 @@ struct Repository {
 
 pub async fn list(
     (State(page), Extension(visitor)): Shown,
-    Query(Asked { mut last, filter }): Query<Asked>,
+    Query(RepositoryQuery { mut last, filter }): Query<RepositoryQuery>,
 ) -> Answer<Listed> {
     let instance = page.instance()?;
     let (mut found, mut looked_at): (Vec<Name>, _) = (Vec::new(), 0);

@@ -7,7 +7,7 @@ use super::{Answer, Extension, LOGIN, Page, PageVisitor, Refusal, Shown, State, 
 
 /// What the page asks first.
 #[derive(Debug, Serialize)]
-pub struct Session {
+pub struct PageSession {
     user: Option<String>,
     /// Where a login begins, if one may show more.
     login: Option<&'static str>,
@@ -22,7 +22,7 @@ struct NodeInfo {
     version: &'static str,
 }
 
-impl Session {
+impl PageSession {
     /// The session of a visitor of the node with this registry.
     pub fn of(visitor: &PageVisitor, registry: &str) -> Self {
         Self {
@@ -34,8 +34,8 @@ impl Session {
     }
 }
 
-pub async fn get((State(page), Extension(visitor)): Shown) -> Answer<Session> {
-    answer(Session::of(&visitor, page.instance()?.registry()))
+pub async fn get((State(page), Extension(visitor)): Shown) -> Answer<PageSession> {
+    answer(PageSession::of(&visitor, page.instance()?.registry()))
 }
 
 /// Has the browser ask for a name and a password, then leads back.

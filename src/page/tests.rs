@@ -117,7 +117,7 @@ async fn a_login_is_a_challenge_and_then_leads_back_to_the_page() {
 #[test]
 fn a_session_tells_of_the_node_only_to_those_who_see_it() {
     let session =
-        |visitor: &PageVisitor| serde_json::to_value(Session::of(visitor, "localhost:5050")).unwrap();
+        |visitor: &PageVisitor| serde_json::to_value(PageSession::of(visitor, "localhost:5050")).unwrap();
     let visitor = PageVisitor { may_log_in: true, ..PageVisitor::new(|_| true) };
     assert_eq!(
         session(&visitor),

@@ -12,7 +12,7 @@ use futures::{Stream, stream};
 use ocipfs_oci::{ByteRanges, Digest, Reference, range};
 
 use super::{
-    Registry, Target,
+    Target,
     error::{ApiError, ResourceKind},
     immutable,
     multipart::Multipart,

@@ -14,7 +14,7 @@ use serde_json::json;
 use super::denial::Denial;
 use crate::{
     content::{self, UploadError},
-    http::origin::Refused,
+    http::origin::RefusedOrigin,
     images,
     names::{self, push},
 };
@@ -361,11 +361,11 @@ impl From<Unsatisfiable> for ApiError {
     }
 }
 
-impl From<Refused> for ApiError {
-    fn from(refused: Refused) -> Self {
+impl From<RefusedOrigin> for ApiError {
+    fn from(refused: RefusedOrigin) -> Self {
         match refused {
-            Refused::Page(header) => Self::page(header),
-            Refused::Host(host) => Self::misdirected(&host),
+            RefusedOrigin::Page(header) => Self::page(header),
+            RefusedOrigin::Host(host) => Self::misdirected(&host),
         }
     }
 }

@@ -12,7 +12,7 @@ use super::{
     args::Args,
     error::Error,
     reply::{self, Output},
-    upload::{Part, PartKind, PartStat, UploadedForm},
+    upload::{PartKind, PartStat, UploadPart, UploadedForm},
 };
 use crate::content::{Adder, Content, Metadata, Root};
 use options::{AddOptions, permissions};
@@ -102,7 +102,7 @@ impl Adding {
         self.tell().await
     }
 
-    async fn part(&mut self, part: Part) -> Result<(), Error> {
+    async fn part(&mut self, part: UploadPart) -> Result<(), Error> {
         let path = part.path.clone();
         let PartStat { mode, mtime } = part.stat;
         let own = Metadata { mode: mode.map(permissions), mtime };
@@ -123,7 +123,7 @@ impl Adding {
         self.tree.add_file(&path, root)
     }
 
-    async fn file(&mut self, part: Part) -> Result<Root, Error> {
+    async fn file(&mut self, part: UploadPart) -> Result<Root, Error> {
         let (name, mut told) = (part.path.join("/"), 0);
         let (shows, output) = (self.options.progress, self.output.clone());
         let progress = |bytes: u64| {

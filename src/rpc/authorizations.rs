@@ -51,7 +51,7 @@ pub enum AuthorizationsError {
 /// What a client may do.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
-struct Scope {
+struct RpcScope {
     auth_secret: String,
     #[serde(default)]
     allowed_paths: Vec<String>,
@@ -59,7 +59,7 @@ struct Scope {
 
 /// What clients may do, by the digests of the headers that they send: a comparison tells nothing of a secret then.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Table(HashMap<Digest, (String, Scope)>);
+struct Table(HashMap<Digest, (String, RpcScope)>);
 
 /// Clients and what they may do. Clones share it.
 #[derive(Clone)]
@@ -106,7 +106,7 @@ impl Table {
 
     fn parse(path: &str, json: &[u8]) -> Result<Self, AuthorizationsError> {
         let path = || path.to_owned();
-        let scopes: BTreeMap<String, Scope> = serde_json::from_slice(json)
+        let scopes: BTreeMap<String, RpcScope> = serde_json::from_slice(json)
             .map_err(|why| AuthorizationsError::Json { path: path(), why: why.to_string() })?;
         if scopes.is_empty() {
             return Err(AuthorizationsError::Empty(path()));

@@ -29,7 +29,7 @@ pub struct UploadedForm {
 }
 
 /// A file, a directory or a link.
-pub struct Part {
+pub struct UploadPart {
     /// The names of its path.
     pub path: Vec<String>,
     /// What it is.
@@ -108,7 +108,7 @@ impl UploadedForm {
     }
 
     /// Returns the next part; none at the end.
-    pub async fn next(&mut self) -> Result<Option<Part>, Error> {
+    pub async fn next(&mut self) -> Result<Option<UploadPart>, Error> {
         let next = tokio::time::timeout(self.stall, self.parts.next()).await;
         let stalled = |_| Error::failed(format!("no bytes received for {} s", self.stall.as_secs()));
         let field =
@@ -122,11 +122,11 @@ impl UploadedForm {
         };
         let path = parse_path(head.file_name().unwrap_or_default())?;
         let stat = PartStat::parse(head.name().unwrap_or_default());
-        Ok(Some(Part { path, kind, stat, bytes }))
+        Ok(Some(UploadPart { path, kind, stat, bytes }))
     }
 }
 
-impl Part {
+impl UploadPart {
     /// Returns the next bytes, which come within `stall`; none at the end.
     pub async fn next(&mut self, stall: Duration) -> Result<Option<Bytes>, Error> {
         let next = tokio::time::timeout(stall, self.bytes.next()).await;

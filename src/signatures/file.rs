@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::{
     certificates::TrustStore,
     key::PublicKey,
-    policy::{Policies, Policy},
+    policy::{Policies, SignaturePolicy},
     signer::Key,
     spelling::canonical,
     verdict::Require,
@@ -130,7 +130,7 @@ fn key(
     }
 }
 
-fn policy(number: usize, row: PolicyRow, keys: &[(String, Key)]) -> Result<Policy, Error> {
+fn policy(number: usize, row: PolicyRow, keys: &[(String, Key)]) -> Result<SignaturePolicy, Error> {
     let PolicyRow { repositories, keys: names, require } = row;
     if repositories.is_empty() || names.is_empty() {
         return Err(Error::Empty(number));
@@ -145,7 +145,7 @@ fn policy(number: usize, row: PolicyRow, keys: &[(String, Key)]) -> Result<Polic
         repositories.iter().filter_map(|pattern| canonical(pattern.as_str()).parse::<Pattern>().ok());
     let others: Vec<_> = spelled.filter(|spelled| !repositories.contains(spelled)).collect();
     let repositories = [repositories, others].concat();
-    Ok(Policy::new(repositories, require, keys))
+    Ok(SignaturePolicy::new(repositories, require, keys))
 }
 
 fn invalid(text: &str, error: &toml::de::Error) -> Error {

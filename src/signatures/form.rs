@@ -6,13 +6,13 @@ use serde::{Deserialize, de::IgnoredAny};
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[allow(dead_code, reason = "only the keys matter")]
-struct Document {
+struct FormDocument {
     schema_version: IgnoredAny,
     media_type: Option<IgnoredAny>,
     artifact_type: Option<IgnoredAny>,
-    config: Part,
-    layers: Vec<Part>,
-    subject: Option<Part>,
+    config: FormPart,
+    layers: Vec<FormPart>,
+    subject: Option<FormPart>,
     annotations: Option<IgnoredAny>,
 }
 
@@ -20,7 +20,7 @@ struct Document {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[allow(dead_code, reason = "only the keys matter")]
-struct Part {
+struct FormPart {
     media_type: Option<IgnoredAny>,
     digest: IgnoredAny,
     size: IgnoredAny,
@@ -51,7 +51,7 @@ struct Nothing {}
 
 /// Whether a manifest has only the keys of a signature.
 pub fn is_document(json: &[u8]) -> bool {
-    serde_json::from_slice::<Document>(json).is_ok()
+    serde_json::from_slice::<FormDocument>(json).is_ok()
 }
 
 /// Whether the configuration of a signature runs nothing.

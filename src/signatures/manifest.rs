@@ -97,7 +97,7 @@ pub fn signed_by_tag(tag: &Tag) -> Option<Digest> {
 
 /// One layer of a signature.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Part {
+pub struct SignaturePart {
     /// Its digest.
     pub digest: Digest,
     /// Its length in bytes.
@@ -110,7 +110,7 @@ pub struct Part {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignatureManifest {
     /// Its layers.
-    pub parts: Vec<Part>,
+    pub parts: Vec<SignaturePart>,
     /// The digest and the length of its configuration.
     pub config: (Digest, u64),
     subject: Option<Digest>,
@@ -130,12 +130,17 @@ impl SignatureManifest {
             let format = Format::of(layer.media_type.essence())?;
             let signature = layer.annotation(SIGNATURE).map(String::from);
             let is_small = layer.size <= format.limit();
-            is_small.then(|| Part { digest: layer.digest.clone(), size: layer.size, format, signature })
+            is_small.then(|| SignaturePart {
+                digest: layer.digest.clone(),
+                size: layer.size,
+                format,
+                signature,
+            })
         };
         let parts = manifest.layers.iter().map(part).collect::<Option<Vec<_>>>()?;
         let is_short = parts.iter().map(|part| part.size).sum::<u64>() <= MAX_TOTAL_BYTES;
         // Two keys of cosign sign the same payload, and have their signatures in annotations.
-        let is_repeated = |(at, part): (usize, &Part)| {
+        let is_repeated = |(at, part): (usize, &SignaturePart)| {
             part.format != Format::SimpleSigning && parts[..at].iter().any(|one| one.digest == part.digest)
         };
         if !is_short || parts.iter().enumerate().any(is_repeated) {
@@ -194,7 +199,7 @@ enum ReadPart<'a> {
 }
 
 impl<'a> ReadPart<'a> {
-    fn read(part: &'a Part, bytes: &'a [u8]) -> Option<Self> {
+    fn read(part: &'a SignaturePart, bytes: &'a [u8]) -> Option<Self> {
         let notation =
             |envelope: notation::Envelope| Some(Self::Notation { subject: envelope.subject()?, envelope });
         match part.format {

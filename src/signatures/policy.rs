@@ -22,7 +22,7 @@ const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Keys that must have signed what some repositories have.
 #[derive(Clone, Debug)]
-pub struct Policy {
+pub struct SignaturePolicy {
     /// The repositories.
     pub repositories: Vec<Pattern>,
     /// Whether all of the keys are needed.
@@ -31,7 +31,7 @@ pub struct Policy {
     keys: Vec<usize>,
 }
 
-impl Policy {
+impl SignaturePolicy {
     pub(super) fn new(repositories: Vec<Pattern>, require: Require, keys: Vec<usize>) -> Self {
         Self { repositories, require, keys }
     }
@@ -48,7 +48,7 @@ pub struct Policies {
     source: Digest,
     names: Vec<String>,
     keys: Vec<Key>,
-    policies: Vec<Policy>,
+    policies: Vec<SignaturePolicy>,
     found: Mutex<HashMap<Digest, Found>>,
 }
 
@@ -62,7 +62,7 @@ impl PartialEq for Policies {
 }
 
 impl Policies {
-    pub(super) fn new(source: Digest, keys: Vec<(String, Key)>, policies: Vec<Policy>) -> Self {
+    pub(super) fn new(source: Digest, keys: Vec<(String, Key)>, policies: Vec<SignaturePolicy>) -> Self {
         let (names, keys) = keys.into_iter().unzip();
         Self { source, names, keys, policies, found: Mutex::default() }
     }

@@ -11,7 +11,7 @@ use crate::{
     control::{Naming, Options},
     http::tls::Tls,
     http_client::routers,
-    images::repository::Policy,
+    images::repository::RetentionPolicy,
     memory::Memory,
 };
 
@@ -38,9 +38,9 @@ impl Settings {
         self.max_memory.unwrap_or_default()
     }
 
-    pub(super) fn policy(&self) -> Policy {
-        let default = Policy::default();
-        Policy {
+    pub(super) fn policy(&self) -> RetentionPolicy {
+        let default = RetentionPolicy::default();
+        RetentionPolicy {
             upload_grace: self.upload_grace.map_or(default.upload_grace, |age| age.0),
             keep_untagged: self.keep_untagged.map_or(default.keep_untagged, |age| age.0),
             retention: self.retention.clone().unwrap_or_default(),

@@ -24,14 +24,14 @@ macro_rules! from_text {
     )+};
 }
 
-from_text!(IpnsName, PeerName, Time, Age, Size, Listen, DnsServer);
+from_text!(IpnsNameArgument, PeerName, Time, Age, Size, Listen, DnsServer);
 
 /// An IPNS name, with or without `/ipns/` in front.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-pub struct IpnsName(pub ocipfs_node::IpnsName);
+pub struct IpnsNameArgument(pub ocipfs_node::IpnsName);
 
-impl FromStr for IpnsName {
+impl FromStr for IpnsNameArgument {
     type Err = ocipfs_node::InvalidName;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {

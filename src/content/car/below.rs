@@ -10,7 +10,7 @@ use crate::content::Error;
 
 /// The part of a DAG that is requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
+pub enum CarScope {
     /// The block at the end of the path.
     Block,
     /// The file or the listing of the directory at the end of the path; of a file only these bytes.
@@ -82,11 +82,11 @@ pub enum Below {
 
 impl Below {
     /// Returns what a scope means for the block at the end of a path.
-    pub fn of(scope: Scope, cid: &Cid, block: &Bytes) -> Result<Self, OutsideOfFile> {
+    pub fn of(scope: CarScope, cid: &Cid, block: &Bytes) -> Result<Self, OutsideOfFile> {
         let span = match scope {
-            Scope::Block => return Ok(Self::Nothing),
-            Scope::All => return Ok(Self::All),
-            Scope::Entity(span) => span,
+            CarScope::Block => return Ok(Self::Nothing),
+            CarScope::All => return Ok(Self::All),
+            CarScope::Entity(span) => span,
         };
         Ok(match DagNode::decode(cid, block.clone()) {
             Ok(DagNode::File { .. }) if span == ByteSpan::WHOLE => Self::All,

@@ -9,7 +9,7 @@ use ocipfs_unixfs::{
 };
 
 use super::{
-    CarRoom, Scope, SharedBlock,
+    CarRoom, CarScope, SharedBlock,
     below::{Below, OutsideOfFile, Wanted},
 };
 use crate::content::{CidPath, Content, Error};
@@ -75,7 +75,7 @@ impl Content {
     pub async fn resolve_shared(
         &self,
         at: &CidPath,
-        scope: Scope,
+        scope: CarScope,
         room: &CarRoom,
     ) -> Result<ResolvedPath, Error> {
         match Follower::follow(self, room, at, scope).await {
@@ -100,7 +100,7 @@ impl<'a> Follower<'a> {
         content: &'a Content,
         room: &'a CarRoom,
         at: &CidPath,
-        scope: Scope,
+        scope: CarScope,
     ) -> Result<ResolvedPath, Stop> {
         let (cid, carried) = (*at.root(), at.inline_root().map(|block| block.data));
         let carried = carried.or_else(|| carried_by(&cid));

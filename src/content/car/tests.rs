@@ -30,11 +30,11 @@ impl Served {
         Self { content, _dir: dir }
     }
 
-    async fn resolve(&self, path: &str, scope: Scope) -> ResolvedPath {
+    async fn resolve(&self, path: &str, scope: CarScope) -> ResolvedPath {
         self.content.resolve_shared(&path.parse().unwrap(), scope, &CarRoom::new(16 << 20)).await.unwrap()
     }
 
-    async fn car(&self, path: &str, scope: Scope, duplicates: bool) -> Result<Vec<Cid>, Error> {
+    async fn car(&self, path: &str, scope: CarScope, duplicates: bool) -> Result<Vec<Cid>, Error> {
         let ResolvedPath::Found(found) = self.resolve(path, scope).await else { panic!("{path} is absent") };
         let end = found.end.cid;
         let car = self.content.car(found, CarOptions { scope, duplicates }, &CarRoom::new(16 << 20)).unwrap();
@@ -66,11 +66,11 @@ fn take(bytes: &mut Bytes) -> Bytes {
     bytes.split_to(length)
 }
 
-fn span(from: i64, to: Option<i64>) -> Scope {
-    Scope::Entity(ByteSpan { from, to })
+fn span(from: i64, to: Option<i64>) -> CarScope {
+    CarScope::Entity(ByteSpan { from, to })
 }
 
-const ENTITY: Scope = Scope::Entity(ByteSpan::WHOLE);
+const ENTITY: CarScope = CarScope::Entity(ByteSpan::WHOLE);
 
 /// A directory of one file of four leaves of ten bytes, the second and the last of which are equal, behind two nodes.
 fn nested() -> (Blocks, HashMap<&'static str, Cid>) {
@@ -95,15 +95,15 @@ async fn car_of_each_scope_has_the_path_and_the_blocks_of_the_scope_in_depth_fir
     let root = cids["root"];
     let (file, folder) = (format!("{root}/folder/file"), format!("{root}/folder"));
     for (path, scope, duplicates, expected) in [
-        (&file, Scope::Block, false, "root folder file"),
+        (&file, CarScope::Block, false, "root folder file"),
         (&file, ENTITY, false, "root folder file left 1 2 right 3"),
         (&file, ENTITY, true, "root folder file left 1 2 right 3 2"),
-        (&file, Scope::All, false, "root folder file left 1 2 right 3"),
-        (&folder, Scope::Block, false, "root folder"),
+        (&file, CarScope::All, false, "root folder file left 1 2 right 3"),
+        (&folder, CarScope::Block, false, "root folder"),
         (&folder, ENTITY, false, "root folder"),
         (&folder, span(0, Some(0)), false, "root folder"),
-        (&folder, Scope::All, false, "root folder file left 1 2 right 3"),
-        (&folder, Scope::All, true, "root folder file left 1 2 right 3 2 1"),
+        (&folder, CarScope::All, false, "root folder file left 1 2 right 3"),
+        (&folder, CarScope::All, true, "root folder file left 1 2 right 3 2 1"),
         (&file, span(0, Some(9)), false, "root folder file left 1"),
         (&file, span(5, Some(10)), false, "root folder file left 1 2"),
         (&file, span(10, Some(19)), true, "root folder file left 2"),
@@ -149,15 +149,15 @@ async fn entity_of_a_sharded_directory_is_all_its_shards_and_none_of_its_files()
     let entity = served.car(&top.to_string(), ENTITY, false).await.unwrap();
     assert_eq!(entity[0], top);
     assert_eq!(sorted(entity), sorted(shards.clone()));
-    let all = served.car(&top.to_string(), Scope::All, false).await.unwrap();
+    let all = served.car(&top.to_string(), CarScope::All, false).await.unwrap();
     assert_eq!(sorted(all), sorted(shards.iter().chain(&files).copied().collect()));
     for (name, cid) in &entries {
-        let path = served.car(&format!("{top}/{name}"), Scope::Block, false).await.unwrap();
+        let path = served.car(&format!("{top}/{name}"), CarScope::Block, false).await.unwrap();
         assert!(path.len() >= 2 && path[0] == top && path.last() == Some(cid), "{name}");
         assert!(path[1..path.len() - 1].iter().all(|cid| shards.contains(cid)));
     }
     let other = format!("{top}/other").parse().unwrap();
-    let missing = served.content.resolve_shared(&other, Scope::All, &CarRoom::new(16 << 20)).await;
+    let missing = served.content.resolve_shared(&other, CarScope::All, &CarRoom::new(16 << 20)).await;
     assert!(matches!(missing, Err(Error::NoEntry { .. })));
 }
 
@@ -176,17 +176,17 @@ async fn blocks_that_a_cid_carries_are_not_in_a_car_and_those_below_them_are() {
             let served = &served;
             async move { served.car(&path, scope, duplicates).await.unwrap() }
         };
-        assert_eq!(car(top.to_string(), Scope::All, true).await, [top, leaf, leaf]);
+        assert_eq!(car(top.to_string(), CarScope::All, true).await, [top, leaf, leaf]);
         assert_eq!(car(top.to_string(), span(1, Some(6)), false).await, [top, leaf]);
-        assert_eq!(car(format!("{root}/b"), Scope::All, false).await, [root]);
-        assert_eq!(car(root.to_string(), Scope::All, false).await, [root, top, leaf]);
+        assert_eq!(car(format!("{root}/b"), CarScope::All, false).await, [root]);
+        assert_eq!(car(root.to_string(), CarScope::All, false).await, [root, top, leaf]);
     }
 }
 
 #[tokio::test]
 async fn car_of_a_root_that_a_cid_carries_has_no_block_of_it() {
     let served = Served::new(&[]);
-    assert!(served.car("bafkqaaa", Scope::All, false).await.unwrap().is_empty());
+    assert!(served.car("bafkqaaa", CarScope::All, false).await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -195,18 +195,18 @@ async fn car_with_a_missing_block_ends_with_an_error_after_the_blocks_before_it(
     blocks.0.retain(|block| block.cid != cids["3"]);
     let served = Served::new(&blocks.0);
     let path = format!("{}/folder/file", cids["root"]);
-    assert!(matches!(served.car(&path, Scope::All, false).await, Err(Error::Node(_))));
+    assert!(matches!(served.car(&path, CarScope::All, false).await, Err(Error::Node(_))));
     // What is here can be had.
     assert!(served.car(&path, span(0, Some(19)), false).await.is_ok());
-    let ResolvedPath::Found(found) = served.resolve(&path, Scope::All).await else { panic!("it is here") };
-    let options = CarOptions { scope: Scope::All, duplicates: false };
+    let ResolvedPath::Found(found) = served.resolve(&path, CarScope::All).await else { panic!("it is here") };
+    let options = CarOptions { scope: CarScope::All, duplicates: false };
     let car = served.content.car(found, options, &CarRoom::new(16 << 20)).unwrap();
     let parts: Vec<_> = futures::StreamExt::collect(car.into_stream_logged()).await;
     assert_eq!(parts.iter().filter(|part| part.is_ok()).count(), 1 + 2 * 7);
     assert!(parts.last().unwrap().is_err());
     blocks.0.retain(|block| block.cid != cids["folder"]);
     let served = Served::new(&blocks.0);
-    assert!(matches!(served.resolve(&path, Scope::All).await, ResolvedPath::Absent));
+    assert!(matches!(served.resolve(&path, CarScope::All).await, ResolvedPath::Absent));
 }
 
 #[tokio::test]
@@ -221,7 +221,7 @@ async fn a_block_that_peers_may_not_get_is_absent() {
     assert_eq!(content.shared_length(&at).await.unwrap(), None);
     assert!(matches!(content.read_shared(&at, &CarRoom::new(16 << 20)).await.unwrap(), SharedBlock::Absent));
     assert!(matches!(
-        content.resolve_shared(&at, Scope::All, &CarRoom::new(16 << 20)).await.unwrap(),
+        content.resolve_shared(&at, CarScope::All, &CarRoom::new(16 << 20)).await.unwrap(),
         ResolvedPath::Absent
     ));
 }
@@ -240,15 +240,15 @@ async fn blocks_and_cars_are_refused_while_slow_clients_hold_all_room() {
         }
     }
     assert_eq!(held.len(), 8);
-    let path = served.content.resolve_shared(&at, Scope::All, &room).await.unwrap();
+    let path = served.content.resolve_shared(&at, CarScope::All, &room).await.unwrap();
     assert!(matches!(path, ResolvedPath::Busy));
-    let options = CarOptions { scope: Scope::All, duplicates: false };
-    let ResolvedPath::Found(found) = served.resolve(&at.to_string(), Scope::All).await else {
+    let options = CarOptions { scope: CarScope::All, duplicates: false };
+    let ResolvedPath::Found(found) = served.resolve(&at.to_string(), CarScope::All).await else {
         panic!("it is here")
     };
     assert!(matches!(served.content.car(found, options, &room), Err(Busy)));
     held.pop();
-    let ResolvedPath::Found(found) = served.resolve(&at.to_string(), Scope::All).await else {
+    let ResolvedPath::Found(found) = served.resolve(&at.to_string(), CarScope::All).await else {
         panic!("it is here")
     };
     assert!(served.content.car(found, options, &room).is_ok());
@@ -260,5 +260,5 @@ fn what_is_no_unixfs_is_its_own_entity() {
     let cid = Cid::new_v1(DAG_PB, Code::Sha2_256.digest(&node));
     assert!(DagNode::decode(&cid, node.clone()).is_err());
     assert_eq!(below::Below::of(ENTITY, &cid, &node), Ok(below::Below::Nothing));
-    assert_eq!(below::Below::of(Scope::All, &cid, &node).unwrap().follow(&cid, &node).unwrap().len(), 1);
+    assert_eq!(below::Below::of(CarScope::All, &cid, &node).unwrap().follow(&cid, &node).unwrap().len(), 1);
 }

@@ -17,9 +17,9 @@ const NOT_ACCEPTED: &str = "{\"errors\":[{\"code\":\"UNAUTHORIZED\",\"message\":
 
 /// What a connection has shown of its client; nothing without TLS. Clones share it.
 #[derive(Clone, Default)]
-pub struct Login(Option<(Tls, Secure)>);
+pub struct ConnectionLogin(Option<(Tls, Secure)>);
 
-impl Login {
+impl ConnectionLogin {
     pub fn new(tls: Tls, secure: Secure) -> Self {
         Self(Some((tls, secure)))
     }

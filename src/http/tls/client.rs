@@ -7,7 +7,7 @@ use x509_parser::{certificate::X509Certificate, extensions::GeneralName};
 
 use super::{
     certificate::{alternative_names, validity},
-    login::Login,
+    login::CertificateLogin,
 };
 
 /// A longer name is not one of a user.
@@ -17,7 +17,7 @@ const MAX_NAME_BYTES: usize = 255;
 #[derive(Clone, Debug, Default)]
 pub struct Secure {
     user: Option<Arc<str>>,
-    login: Option<Arc<Login>>,
+    login: Option<Arc<CertificateLogin>>,
 }
 
 impl Secure {
@@ -25,12 +25,12 @@ impl Secure {
     pub fn new(chain: &[CertificateDer<'_>], generation: u64) -> Self {
         let Some(own) = chain.first() else { return Self::default() };
         let Ok((_, parsed)) = x509_parser::parse_x509_certificate(own) else { return Self::default() };
-        let login = Login::new(chain, validity(&parsed).1, generation);
+        let login = CertificateLogin::new(chain, validity(&parsed).1, generation);
         Self { user: user(&parsed).map(Into::into), login: Some(Arc::new(login)) }
     }
 
     /// The certificate of the client, if it showed one.
-    pub(super) fn login(&self) -> Option<&Login> {
+    pub(super) fn login(&self) -> Option<&CertificateLogin> {
         self.login.as_deref()
     }
 

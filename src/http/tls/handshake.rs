@@ -28,7 +28,7 @@ const NOT_PLAIN: &str = "this registry speaks HTTPS, and the request came withou
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
-pub enum Refused {
+pub enum HandshakeRefused {
     /// No byte came, or the connection broke.
     #[error("the connection was closed: {0}")]
     Closed(#[from] io::Error),
@@ -49,7 +49,7 @@ pub enum Refused {
     Handshake(#[source] rustls::Error),
 }
 
-impl Refused {
+impl HandshakeRefused {
     fn of(error: io::Error) -> Self {
         let of_tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()).cloned();
         of_tls.map_or(Self::Closed(error), Self::Handshake)
@@ -67,7 +67,7 @@ impl Tls {
         &self,
         stream: TcpStream,
         wrap: impl FnOnce(TcpStream) -> S,
-    ) -> Result<(TlsStream<S>, Secure), Refused> {
+    ) -> Result<(TlsStream<S>, Secure), HandshakeRefused> {
         let source = Source::of(stream.peer_addr()?.ip());
         self.accept_of(source, stream, wrap).await
     }
@@ -78,9 +78,10 @@ impl Tls {
         source: Source,
         stream: TcpStream,
         wrap: impl FnOnce(TcpStream) -> S,
-    ) -> Result<(TlsStream<S>, Secure), Refused> {
+    ) -> Result<(TlsStream<S>, Secure), HandshakeRefused> {
         // Until its turn a client costs the length of its first message; from then on, cryptography.
-        let begun = timeout(HANDSHAKE_TIMEOUT, begin(stream, wrap)).await.map_err(|_| Refused::Slow)??;
+        let begun =
+            timeout(HANDSHAKE_TIMEOUT, begin(stream, wrap)).await.map_err(|_| HandshakeRefused::Slow)??;
         self.in_turn(source, self.finish(begun)).await
     }
 
@@ -88,24 +89,24 @@ impl Tls {
     pub(super) async fn in_turn<T>(
         &self,
         source: Source,
-        handshake: impl Future<Output = Result<T, Refused>>,
-    ) -> Result<T, Refused> {
+        handshake: impl Future<Output = Result<T, HandshakeRefused>>,
+    ) -> Result<T, HandshakeRefused> {
         let turn = timeout(TURN_TIMEOUT, self.0.turns.next(source)).await;
-        let _turn = turn.map_err(|_| Refused::Crowded)?;
-        timeout(HANDSHAKE_TIMEOUT, handshake).await.map_err(|_| Refused::Slow)?
+        let _turn = turn.map_err(|_| HandshakeRefused::Crowded)?;
+        timeout(HANDSHAKE_TIMEOUT, handshake).await.map_err(|_| HandshakeRefused::Slow)?
     }
 
     async fn finish<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         begun: StartHandshake<S>,
-    ) -> Result<(TlsStream<S>, Secure), Refused> {
+    ) -> Result<(TlsStream<S>, Secure), HandshakeRefused> {
         let challenged = challenge(&begun.client_hello());
         if let Some(name) = challenged
             && let Some(config) = self.challenges().config(&name)
         {
-            let mut stream = begun.into_stream(config).await.map_err(Refused::of)?;
+            let mut stream = begun.into_stream(config).await.map_err(HandshakeRefused::of)?;
             stream.shutdown().await?;
-            return Err(Refused::Challenge(name));
+            return Err(HandshakeRefused::Challenge(name));
         }
         self.refresh().await;
         let limit = |connection: &mut rustls::ServerConnection| {
@@ -113,7 +114,7 @@ impl Tls {
         };
         let configs = self.configs();
         let config = configs.choose(&begun.client_hello());
-        let stream = begun.into_stream_with(config, limit).await.map_err(Refused::of)?;
+        let stream = begun.into_stream_with(config, limit).await.map_err(HandshakeRefused::of)?;
         let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
         let secure = Secure::new(chain, configs.verification.generation);
         Ok((stream, secure))
@@ -124,16 +125,16 @@ impl Tls {
 async fn begin<S: AsyncRead + AsyncWrite + Unpin>(
     stream: TcpStream,
     wrap: impl FnOnce(TcpStream) -> S,
-) -> Result<StartHandshake<S>, Refused> {
+) -> Result<StartHandshake<S>, HandshakeRefused> {
     let mut first = [0];
     if stream.peek(&mut first).await? == 0 {
         return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
     }
     if first[0].is_ascii_uppercase() {
         answer_plain(stream).await?;
-        return Err(Refused::Plain);
+        return Err(HandshakeRefused::Plain);
     }
-    LazyConfigAcceptor::new(Acceptor::default(), wrap(stream)).await.map_err(Refused::of)
+    LazyConfigAcceptor::new(Acceptor::default(), wrap(stream)).await.map_err(HandshakeRefused::of)
 }
 
 /// The name that an ACME server wants to be proven.

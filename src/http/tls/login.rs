@@ -23,13 +23,13 @@ pub struct Verification {
 
 /// The certificate of a client with its chain, and by which authorities it was verified last.
 #[derive(Debug)]
-pub struct Login {
+pub struct CertificateLogin {
     chain: Vec<CertificateDer<'static>>,
     end: SystemTime,
     generation: AtomicU64,
 }
 
-impl Login {
+impl CertificateLogin {
     pub fn new(chain: &[CertificateDer<'_>], end: SystemTime, generation: u64) -> Self {
         let chain = chain.iter().map(|one| one.clone().into_owned()).collect();
         Self { chain, end, generation: AtomicU64::new(generation) }

@@ -73,7 +73,11 @@ fn client(authority: &Authority, own: Option<&(String, String)>) -> TlsConnector
 }
 
 /// One connection: the serial numbers of the certificate that the client sees, and what the listener learns.
-async fn connect(tls: &Tls, client: &TlsConnector, name: &str) -> (Vec<u8>, Result<Secure, Refused>) {
+async fn connect(
+    tls: &Tls,
+    client: &TlsConnector,
+    name: &str,
+) -> (Vec<u8>, Result<Secure, HandshakeRefused>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let accepting = async {
@@ -267,7 +271,7 @@ async fn the_time_of_a_client_begins_with_its_turn_and_the_wait_for_that_has_a_l
     let after = |seconds| tokio::time::sleep(std::time::Duration::from_secs(seconds));
     let slow = async || {
         after(9).await;
-        Ok::<_, Refused>(())
+        Ok::<_, HandshakeRefused>(())
     };
     let first = held.pop();
     let releasing = async {
@@ -276,10 +280,10 @@ async fn the_time_of_a_client_begins_with_its_turn_and_the_wait_for_that_has_a_l
     };
     let (accepted, ()) = tokio::join!(tls.in_turn(proxy, slow()), releasing);
     assert!(accepted.is_ok(), "it had 10 s from its turn on");
-    let endless = std::future::pending::<Result<(), Refused>>();
-    assert!(matches!(tls.in_turn(proxy, endless).await, Err(Refused::Slow)));
+    let endless = std::future::pending::<Result<(), HandshakeRefused>>();
+    assert!(matches!(tls.in_turn(proxy, endless).await, Err(HandshakeRefused::Slow)));
     let _last = tls.0.turns.next(proxy).await;
-    assert!(matches!(tls.in_turn(proxy, slow()).await, Err(Refused::Crowded)));
+    assert!(matches!(tls.in_turn(proxy, slow()).await, Err(HandshakeRefused::Crowded)));
 }
 
 #[tokio::test]
@@ -302,7 +306,10 @@ async fn a_client_certificate_is_a_user_and_may_be_required() {
         let (_, secure) = connect(&tls, &client(&authority, None), "a.example").await;
         match mode {
             ClientCertificates::Required => {
-                assert!(matches!(secure, Err(Refused::Handshake(rustls::Error::NoCertificatesPresented))));
+                assert!(matches!(
+                    secure,
+                    Err(HandshakeRefused::Handshake(rustls::Error::NoCertificatesPresented))
+                ));
             }
             _ => assert_eq!(secure.unwrap().user(), None),
         }
@@ -325,7 +332,7 @@ async fn a_request_without_tls_is_answered_by_an_error_that_says_so() {
     let mut stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     stream.write_all(b"GET /v2/ HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     let (accepted, _) = listener.accept().await.unwrap();
-    assert!(matches!(tls.accept(accepted, |stream| stream).await, Err(Refused::Plain)));
+    assert!(matches!(tls.accept(accepted, |stream| stream).await, Err(HandshakeRefused::Plain)));
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("docker-distribution-api-version"));
@@ -340,7 +347,7 @@ async fn an_acme_server_gets_its_proof_while_it_is_wanted() {
     let client = TlsConnector::from(Arc::new(config));
     let answer = tls.challenges().answer("a.example", &[7; 32]).unwrap();
     // The client here does not know the certificate, which an ACME server does not have to.
-    assert!(matches!(connect(&tls, &client, "A.example").await.1, Err(Refused::Handshake(_))));
+    assert!(matches!(connect(&tls, &client, "A.example").await.1, Err(HandshakeRefused::Handshake(_))));
     assert!(tls.challenges().config("A.example").is_some());
     drop(answer);
     assert!(tls.challenges().config("a.example").is_none());

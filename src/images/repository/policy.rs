@@ -7,16 +7,16 @@ use serde::Deserialize;
 
 /// How long what nothing references is kept, and which tags are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Policy {
+pub struct RetentionPolicy {
     /// How long a blob waits for the first manifest that references it.
     pub upload_grace: Duration,
     /// How long a manifest without tags can still be pulled by its digest.
     pub keep_untagged: Duration,
     /// Of the rules, the first one that matches a repository applies; without one, all tags are kept.
-    pub retention: Vec<Rule>,
+    pub retention: Vec<RetentionRule>,
 }
 
-impl Default for Policy {
+impl Default for RetentionPolicy {
     fn default() -> Self {
         let (hour, day) = (60 * 60, 24 * 60 * 60);
         Self {
@@ -30,7 +30,7 @@ impl Default for Policy {
 /// Which tags of some repositories are kept: the newest ones, and those that were pushed recently.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, try_from = "Fields")]
-pub struct Rule {
+pub struct RetentionRule {
     pattern: String,
     keep_tags: Option<usize>,
     keep: Option<Duration>,
@@ -48,7 +48,7 @@ struct Fields {
 const DAY: u64 = 24 * 60 * 60;
 const EXAMPLE: &str = "an example: team/*=10,30d";
 
-impl Rule {
+impl RetentionRule {
     fn new(pattern: &str, keep_tags: Option<usize>, keep: Option<Duration>) -> Result<Self, String> {
         let is_name = |text: &str| text.replace('*', "a").parse::<Name>().is_ok();
         if !is_name(pattern) {
@@ -87,7 +87,7 @@ fn matches(pattern: &[u8], text: &[u8]) -> bool {
     }
 }
 
-impl TryFrom<Fields> for Rule {
+impl TryFrom<Fields> for RetentionRule {
     type Error = String;
 
     fn try_from(fields: Fields) -> Result<Self, String> {
@@ -96,7 +96,7 @@ impl TryFrom<Fields> for Rule {
     }
 }
 
-impl FromStr for Rule {
+impl FromStr for RetentionRule {
     type Err = String;
 
     /// Takes `<pattern>=<tags>`, `<pattern>=<time>` and `<pattern>=<tags>,<time>`.
@@ -134,7 +134,7 @@ mod tests {
             ("*/app", "team/app", true),
             ("app", "app2", false),
         ] {
-            let rule: Rule = format!("{pattern}=1").parse().unwrap();
+            let rule: RetentionRule = format!("{pattern}=1").parse().unwrap();
             assert_eq!(rule.matches(&name.parse().unwrap()), expected, "{pattern} {name}");
         }
     }
@@ -145,21 +145,22 @@ mod tests {
         for (text, tags, keep) in
             [("a=10", Some(10), None), ("a=30d", None, days(30)), ("a=10,30d", Some(10), days(30))]
         {
-            let rule: Rule = text.parse().unwrap();
+            let rule: RetentionRule = text.parse().unwrap();
             assert_eq!((rule.keep_tags, rule.keep), (tags, keep), "{text}");
         }
         for text in ["a", "a=", "a=x", "a=1,2", "a=1d,2d", "A=1", "=1", "a b=1"] {
-            assert!(text.parse::<Rule>().is_err(), "{text}");
+            assert!(text.parse::<RetentionRule>().is_err(), "{text}");
         }
-        let rule: Rule = toml::from_str("repositories = 'team/*'\nkeep-tags = 10\nkeep-days = 30").unwrap();
+        let rule: RetentionRule =
+            toml::from_str("repositories = 'team/*'\nkeep-tags = 10\nkeep-days = 30").unwrap();
         assert_eq!(rule, "team/*=10,30d".parse().unwrap());
-        assert!(toml::from_str::<Rule>("repositories = 'a'").is_err());
-        assert!(toml::from_str::<Rule>("repositories = 'a'\nkeep = 3").is_err());
+        assert!(toml::from_str::<RetentionRule>("repositories = 'a'").is_err());
+        assert!(toml::from_str::<RetentionRule>("repositories = 'a'\nkeep = 3").is_err());
     }
 
     #[test]
     fn a_tag_is_kept_by_number_or_by_age() {
-        let rule: Rule = "a=2,1d".parse().unwrap();
+        let rule: RetentionRule = "a=2,1d".parse().unwrap();
         for (newer, pushed, expected) in [(0, 0, true), (1, 0, true), (2, 0, false), (9, DAY, true)] {
             assert_eq!(rule.keeps(newer, pushed, 2 * DAY - 1), expected, "{newer} {pushed}");
         }

@@ -9,7 +9,7 @@ use ocipfs_oci::Name;
 use redb::WriteTransaction;
 
 use super::{
-    Edit, Policy, Removed, Repositories, Rule,
+    Edit, Removed, Repositories, RetentionPolicy, RetentionRule,
     ages::{Ages, NEVER_TAGGED, Place, UNREFERENCED, UNTAGGED},
 };
 use crate::content::StoreError;
@@ -25,7 +25,7 @@ pub struct Sweep {
     now: u64,
     /// Only this repository.
     only: Option<Name>,
-    retention: Vec<Rule>,
+    retention: Vec<RetentionRule>,
     /// Blobs are removed that are unreferenced since then or before, manifests untagged, or pushed without a tag.
     unreferenced_until: Option<u64>,
     untagged_until: Option<u64>,
@@ -38,7 +38,7 @@ pub struct Sweep {
 
 impl Sweep {
     /// Selects the content that is due by the policy.
-    pub fn due(policy: &Policy, now: u64) -> Self {
+    pub fn due(policy: &RetentionPolicy, now: u64) -> Self {
         let (grace, keep) = (policy.upload_grace.as_secs(), policy.keep_untagged.as_secs());
         Self {
             now,
@@ -54,13 +54,13 @@ impl Sweep {
     }
 
     /// Selects the content that is due by the policy, and all untagged manifests.
-    pub fn untagged(policy: &Policy, now: u64) -> Self {
+    pub fn untagged(policy: &RetentionPolicy, now: u64) -> Self {
         let all = Some(u64::MAX);
         Self { untagged_until: all, never_tagged_until: all, keep_untagged: 0, ..Self::due(policy, now) }
     }
 
     /// Selects untagged manifests, the oldest first, until so many bytes are free.
-    pub fn room(policy: &Policy, now: u64, bytes: u64) -> Self {
+    pub fn room(policy: &RetentionPolicy, now: u64, bytes: u64) -> Self {
         let grace = policy.upload_grace.as_secs();
         Self {
             retention: Vec::new(),

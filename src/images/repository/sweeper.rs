@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Policy, Repositories, Sweep};
+use super::{Repositories, RetentionPolicy, Sweep};
 use crate::content::{Content, StoreError, now};
 
 /// Between two sweeps, where nothing is kept for a shorter time.
@@ -15,7 +15,12 @@ const MIN_PAUSE: Duration = Duration::from_secs(1);
 const RETENTION_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
 /// Sweeps until `stop`, and has released content collected.
-pub async fn run(repositories: Repositories, content: Content, policy: Arc<Policy>, stop: CancellationToken) {
+pub async fn run(
+    repositories: Repositories,
+    content: Content,
+    policy: Arc<RetentionPolicy>,
+    stop: CancellationToken,
+) {
     let work = async {
         let mut freed = repositories.freed();
         let (mut next, mut retention) = (Instant::now(), Instant::now());
@@ -46,7 +51,7 @@ pub async fn run(repositories: Repositories, content: Content, policy: Arc<Polic
     }
 }
 
-fn pause(policy: &Policy) -> Duration {
+fn pause(policy: &RetentionPolicy) -> Duration {
     (policy.upload_grace.min(policy.keep_untagged) / 4).clamp(MIN_PAUSE, MAX_PAUSE)
 }
 
@@ -66,13 +71,18 @@ async fn sweep_once(
 }
 
 /// Lets a full node directory release untagged manifests, the oldest first.
-pub fn release_when_full(repositories: &Repositories, content: &Content, policy: Arc<Policy>) {
+pub fn release_when_full(repositories: &Repositories, content: &Content, policy: Arc<RetentionPolicy>) {
     let repositories = repositories.clone();
     content.when_full(Box::new(move |bytes| room(&repositories, &policy, now(), bytes)));
 }
 
 /// Releases at least `bytes`, if untagged manifests hold so many; returns the bytes that are unreferenced any more.
-fn room(repositories: &Repositories, policy: &Policy, now: u64, bytes: u64) -> Result<u64, StoreError> {
+fn room(
+    repositories: &Repositories,
+    policy: &RetentionPolicy,
+    now: u64,
+    bytes: u64,
+) -> Result<u64, StoreError> {
     let mut freed = 0;
     let sweep = Sweep::room(policy, now, bytes);
     if repositories.is_due(&sweep)? {

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::{
     credentials::Credentials,
     identity::{Identity, Visitor},
-    tokens::{ANONYMOUS, Session, Tokens},
+    tokens::{ANONYMOUS, TokenSession, Tokens},
 };
 use crate::{
     access::{Oidc, Scopes},
@@ -108,7 +108,7 @@ impl Logins {
         }
         let session = self.sessions.find(token, Instant::now());
         match session.filter(|session| self.still_has(&session.identity)) {
-            Some(Session { identity, scopes }) => Visitor::valid(identity, scopes),
+            Some(TokenSession { identity, scopes }) => Visitor::valid(identity, scopes),
             None => Visitor::wrong(),
         }
     }

@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::{
     access::Access,
-    tokens::{ANONYMOUS, LIFETIME, Session},
+    tokens::{ANONYMOUS, LIFETIME, TokenSession},
 };
 use crate::{
     access::Scopes,
@@ -43,7 +43,7 @@ pub async fn get(State(access): State<Access>, request: Request) -> Result<impl 
                 true => Scopes::parse(query.values("scope")),
                 false => Scopes::default(),
             };
-            access.logins().sessions.issue(Session { identity, scopes }, Instant::now())
+            access.logins().sessions.issue(TokenSession { identity, scopes }, Instant::now())
         }
     };
     let lifetime = LIFETIME.as_secs();

@@ -39,20 +39,20 @@ type Owner = (Discriminant<Identity>, String);
 
 /// What a token stands for, and when it expires.
 struct Issue {
-    session: Session,
+    session: TokenSession,
     end: Instant,
 }
 
 /// A login, and what the token of it is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Session {
+pub struct TokenSession {
     pub identity: Identity,
     pub scopes: Scopes,
 }
 
 impl Tokens {
     /// Issues a token for a login.
-    pub fn issue(&self, session: Session, now: Instant) -> String {
+    pub fn issue(&self, session: TokenSession, now: Instant) -> String {
         let token = Uuid::new_v4().simple().to_string();
         let issue = Issue { session, end: now + LIFETIME + GRACE };
         self.0.lock().unwrap_or_else(PoisonError::into_inner).add(token.clone(), issue, now);
@@ -60,7 +60,7 @@ impl Tokens {
     }
 
     /// Returns what a token stands for; none if it is unknown or expired.
-    pub fn find(&self, token: &str, now: Instant) -> Option<Session> {
+    pub fn find(&self, token: &str, now: Instant) -> Option<TokenSession> {
         let tokens = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let issue = tokens.by_token.get(token).filter(|issue| issue.end > now)?;
         Some(issue.session.clone())
@@ -114,8 +114,8 @@ mod tests {
     use super::*;
     use crate::http::htpasswd::Login;
 
-    fn session(user: &str) -> Session {
-        Session { identity: Identity::Certificate(user.into()), scopes: Scopes::default() }
+    fn session(user: &str) -> TokenSession {
+        TokenSession { identity: Identity::Certificate(user.into()), scopes: Scopes::default() }
     }
 
     #[test]
@@ -140,7 +140,7 @@ mod tests {
         let (tokens, now) = (Tokens::default(), Instant::now());
         let of_alice = tokens.issue(session("alice"), now);
         // Of another kind of login, with the same name.
-        let user = Session { identity: Identity::User(Login::default()), scopes: Scopes::default() };
+        let user = TokenSession { identity: Identity::User(Login::default()), scopes: Scopes::default() };
         let of_user = tokens.issue(user, now);
         let of_bob: Vec<String> = (0..2 * MAX_TOKENS).map(|_| tokens.issue(session("bob"), now)).collect();
         let valid = |token: &&String| tokens.find(token, now).is_some();

@@ -12,7 +12,7 @@ use crate::{
         args::Args,
         error::Error,
         reply::{self, Stream},
-        upload::{Part, UploadedForm},
+        upload::{UploadPart, UploadedForm},
     },
 };
 
@@ -102,7 +102,7 @@ impl Importer {
         Ok(())
     }
 
-    async fn archive(&mut self, mut part: Part) -> Result<(), Error> {
+    async fn archive(&mut self, mut part: UploadPart) -> Result<(), Error> {
         let (mut decoder, stall) = (car::Decoder::default(), self.content.stall_timeout());
         while let Some(piece) = part.next(stall).await? {
             decoder.push(piece);

@@ -26,7 +26,7 @@ struct Candidate {
     after: Instant,
 }
 
-struct Reservation {
+struct RelayReservation {
     relay: PeerId,
     since: Instant,
 }
@@ -35,7 +35,7 @@ struct Reservation {
 #[derive(Default)]
 pub(super) struct Relays {
     candidates: HashMap<PeerId, Candidate>,
-    reservations: HashMap<ListenerId, Reservation>,
+    reservations: HashMap<ListenerId, RelayReservation>,
 }
 
 impl Relays {
@@ -72,13 +72,13 @@ impl Relays {
         let (relay, candidate) = due.min_by_key(|(_, candidate)| candidate.pause)?;
         let (relay, address) = (*relay, candidate.address.clone());
         let listen = ListenOpts::new(address.with(Protocol::P2p(relay)).with(Protocol::P2pCircuit));
-        self.reservations.insert(listen.listener_id(), Reservation { relay, since: now });
+        self.reservations.insert(listen.listener_id(), RelayReservation { relay, since: now });
         Some(listen)
     }
 
     /// Records that a reservation was refused or has ended. Returns its relay.
     pub fn closed(&mut self, listener: &ListenerId, now: Instant) -> Option<PeerId> {
-        let Reservation { relay, since } = self.reservations.remove(listener)?;
+        let RelayReservation { relay, since } = self.reservations.remove(listener)?;
         if let Some(candidate) = self.candidates.get_mut(&relay) {
             if now.saturating_duration_since(since) >= ACCEPTED {
                 candidate.pause = MIN_PAUSE;

@@ -20,7 +20,7 @@ const MAX_CIRCUITS_PER_ADDRESS: usize = 16;
 /// Circuits of one kind that a named peer may have open.
 const MAX_CIRCUITS_PER_NAMED_PEER: usize = 32;
 
-struct Reservation {
+struct HeldPlace {
     address: Option<IpAddr>,
     unlimited: bool,
     expires: Instant,
@@ -41,7 +41,7 @@ pub struct Opened {
 /// The reservations and open circuits of a relay.
 #[derive(Default)]
 pub struct Places {
-    reservations: HashMap<PeerId, Reservation>,
+    reservations: HashMap<PeerId, HeldPlace>,
     circuits: HashMap<u64, Opened>,
     next: u64,
 }
@@ -63,7 +63,7 @@ impl Places {
         if !unlimited && is_full {
             return false;
         }
-        self.reservations.insert(peer, Reservation { address, unlimited, expires });
+        self.reservations.insert(peer, HeldPlace { address, unlimited, expires });
         true
     }
 

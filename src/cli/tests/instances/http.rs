@@ -75,8 +75,8 @@ fn tls_errors(text: &mut String) {
             E::Versions(_) => E::Versions(rustls::Error::General(why())),
         );
     }
-    use http::tls::Refused as E;
-    instances!(text, http::tls::Refused,
+    use http::tls::HandshakeRefused as E;
+    instances!(text, http::tls::HandshakeRefused,
         E::Closed(_) => E::Closed(refused()),
         E::Slow => E::Slow,
         E::Crowded => E::Crowded,

@@ -7,7 +7,7 @@ use redb::ReadableTable;
 
 use super::{
     super::{
-        Edit, Rule,
+        Edit, RetentionRule,
         ages::{Ages, NEVER_TAGGED, UNREFERENCED, UNTAGGED},
         tables::{REFERENCED_BY, REPOSITORIES, TAGS_OF, damaged, key, parse_key, rows_below},
     },
@@ -40,7 +40,7 @@ impl Edit<'_> {
     }
 
     /// Removes the tags that a rule does not keep; what they pointed at is untagged from now on.
-    fn expire(&self, name: &Name, rule: &Rule) -> Result<(), StoreError> {
+    fn expire(&self, name: &Name, rule: &RetentionRule) -> Result<(), StoreError> {
         let mut newer = 0;
         for (pushed, tag) in self.tags_by_age(name)? {
             let is_kept = match subject_of(&tag) {

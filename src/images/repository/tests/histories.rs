@@ -76,7 +76,7 @@ struct History {
     waiting: BTreeMap<u8, u64>,
     /// When a manifest lost its last tag.
     lost: BTreeMap<u8, u64>,
-    policy: Policy,
+    policy: RetentionPolicy,
     _dir: TempDir,
 }
 
@@ -93,7 +93,7 @@ impl History {
         // Of many short histories each commit would wait for a disk.
         let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
         let database = Database::open(&dir.path().join("index.redb")).unwrap();
-        let policy = Policy {
+        let policy = RetentionPolicy {
             upload_grace: std::time::Duration::from_secs(GRACE),
             keep_untagged: std::time::Duration::from_secs(KEEP),
             retention: vec!["a=2,90s".parse().unwrap()],

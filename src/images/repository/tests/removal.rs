@@ -109,9 +109,9 @@ fn an_index_whose_subject_is_one_of_its_manifests_is_garbage_collected() {
     put_index(1, Some(0), 0);
     at(&repositories, 0, |edit| put(edit, 0, None, &[], &[]));
     put_index(5, None, 1);
-    assert_eq!(swept(&repositories, &Sweep::untagged(&Policy::default(), 9)).len(), 3);
+    assert_eq!(swept(&repositories, &Sweep::untagged(&RetentionPolicy::default(), 9)).len(), 3);
     // Both have a subject, and one of them is young whenever the other is looked at.
-    let policy = Policy { keep_untagged: Duration::from_secs(40), ..Policy::default() };
+    let policy = RetentionPolicy { keep_untagged: Duration::from_secs(40), ..RetentionPolicy::default() };
     put_index(2, Some(0), 9);
     put_index(3, Some(2), 2);
     let removed = [4000, 4040, 4080].map(|now| swept(&repositories, &Sweep::due(&policy, now)).len());
@@ -121,7 +121,7 @@ fn an_index_whose_subject_is_one_of_its_manifests_is_garbage_collected() {
 #[test]
 fn an_untagged_manifest_is_kept_for_the_keep_untagged_period() {
     let (_dir, repositories) = repositories();
-    let policy = Policy { keep_untagged: Duration::from_secs(100), ..Policy::default() };
+    let policy = RetentionPolicy { keep_untagged: Duration::from_secs(100), ..RetentionPolicy::default() };
     at(&repositories, 1000, |edit| {
         edit.add_blob(&name(A), &blob(10))?;
         put(edit, 1, None, &["latest"], &[10])
@@ -138,7 +138,7 @@ fn an_untagged_manifest_is_kept_for_the_keep_untagged_period() {
 #[test]
 fn the_upload_grace_period_keeps_unreferenced_blobs_and_is_renewed() {
     let (_dir, repositories) = repositories();
-    let policy = Policy { upload_grace: Duration::from_secs(100), ..Policy::default() };
+    let policy = RetentionPolicy { upload_grace: Duration::from_secs(100), ..RetentionPolicy::default() };
     at(&repositories, 1000, |edit| (10..13).try_for_each(|n| edit.add_blob(&name(A), &blob(n))));
     at(&repositories, 1000, |edit| put(edit, 1, None, &["x"], &[12]));
     at(&repositories, 1050, |edit| edit.renew_blob(&name(A), &blob(11).digest));
@@ -159,7 +159,7 @@ fn the_oldest_untagged_manifests_are_removed_to_free_the_needed_space() {
             put(edit, n, None, &["latest"], &[10 + n])
         });
     }
-    let policy = Policy::default();
+    let policy = RetentionPolicy::default();
     let removed = swept(&repositories, &Sweep::room(&policy, 1003, 150));
     assert_eq!(removed.len(), 4, "{removed:?}");
     assert_eq!(manifests(&repositories), digests([2, 3]));
@@ -172,7 +172,7 @@ fn the_oldest_untagged_manifests_are_removed_to_free_the_needed_space() {
 #[test]
 fn a_retention_rule_keeps_the_newest_tags_and_signatures_with_their_images() {
     let (_dir, repositories) = repositories();
-    let policy = Policy { retention: vec!["a=2".parse().unwrap()], ..Policy::default() };
+    let policy = RetentionPolicy { retention: vec!["a=2".parse().unwrap()], ..RetentionPolicy::default() };
     for n in 0..4 {
         at(&repositories, 1000 + u64::from(n), move |edit| {
             put(edit, n, None, &[&format!("v{n}")], &[])?;
