@@ -68,8 +68,10 @@ impl Content {
         Ok(data)
     }
 
-    /// Keeps blocks that belong to no file, whose bytes the caller has verified.
+    /// Keeps blocks that belong to no file, whose bytes the caller has verified. The background collection spares them for an
+    /// hour: their client may pin them later.
     pub async fn put_blocks(&self, blocks: Vec<Block>) -> Result<(), Error> {
+        self.0.gc.spare_blocks(blocks.iter().map(|block| &block.cid));
         self.put_fetched(blocks).await
     }
 

@@ -182,6 +182,19 @@ fn gc_collects_unreachable_and_keeps_reachable_content() {
 }
 
 #[test]
+fn background_collection_spares_blocks_that_a_client_may_pin_later() {
+    let room = room(None, None);
+    let (young, fetched) = (block(b"of a client"), block(b"of a path"));
+    room.store.put_blocks(&[young.clone(), fetched.clone()]).unwrap();
+    room.gc.spare_blocks([&young.cid]);
+    let is_here = |block: &Block| room.store.get(&block.cid).unwrap().is_some();
+    let background = room.gc.collect_older(&room.store, false, Some(now()), &mut |_| {}).unwrap();
+    assert_eq!((background.blocks, is_here(&young), is_here(&fetched)), (1, true, false));
+    assert_eq!(room.gc.collect(&room.store, false).unwrap().blocks, 1, "at once for the user");
+    assert!(!is_here(&young));
+}
+
+#[test]
 fn gc_keeps_content_under_a_guard() {
     let room = room(None, None);
     let root = room.put(1, 1).unwrap();
