@@ -78,7 +78,10 @@ struct Adding {
 impl Adding {
     async fn new(content: &Content, options: AddOptions, output: Output) -> Self {
         let adder = content.adder(options.file, options.only_hash).await;
-        let (tree, untold) = (AddedTree::new(options.metadata(Metadata::default())), Vec::new());
+        let (mut tree, untold) = (AddedTree::new(options.metadata(Metadata::default())), Vec::new());
+        if !options.empty_dirs {
+            tree.omit_empty();
+        }
         Self { content: content.clone(), options, adder, output, tree, untold }
     }
 

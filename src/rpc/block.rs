@@ -123,7 +123,13 @@ impl Form {
         if is_v0 && hash != HashFunction::Sha2_256 {
             return Err(Error::client("CIDv0 only supports sha2-256"));
         }
-        Ok(Self { is_v0, codec, hash })
+        let length = hash.digest(b"").size();
+        match args.option::<i64>("mhlen")?.filter(|asked| *asked != -1 && *asked != i64::from(length)) {
+            Some(asked) => Err(Error::client(format!(
+                "mhlen {asked} is not supported: digests of {name} have {length} bytes, and are not truncated"
+            ))),
+            None => Ok(Self { is_v0, codec, hash }),
+        }
     }
 
     fn cid(&self, data: &[u8]) -> Cid {

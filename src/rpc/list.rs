@@ -24,6 +24,10 @@ const DIRECTORY: u8 = 1;
 const FILE: u8 = 2;
 const LINK: u8 = 4;
 
+/// What `refs` tells of a link.
+const DEFAULT_FORMAT: &str = "<dst>";
+const EDGES_FORMAT: &str = "<src> -> <dst>";
+
 /// An entry of a directory, or a part of a file.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -116,8 +120,13 @@ async fn listed(rpc: &Rpc, (name, at, size): Found, looks: bool) -> Result<Liste
 /// Lists the links of DAGs.
 pub async fn refs(State(rpc): State<Rpc>, args: Args, headers: HeaderMap) -> Result<Response, Error> {
     let (edges, unique) = (args.is_set("edges")?, args.is_set("unique")?);
-    let format = args.text("format").map(str::to_owned);
-    let format = format.or(edges.then(|| "<src> -> <dst>".into())).unwrap_or("<dst>".into());
+    // Kubo's command line sends the default at any time.
+    let format = match (args.text("format").unwrap_or(DEFAULT_FORMAT), edges) {
+        (DEFAULT_FORMAT, true) => EDGES_FORMAT,
+        (_, true) => return Err(Error::failed("using format argument with edges is not allowed")),
+        (format, false) => format,
+    };
+    let format = format.to_owned();
     let max_depth = match args.option::<i64>("max-depth")?.unwrap_or(-1) {
         0 => return Ok(reply::no_objects()),
         _ if !args.is_set("recursive")? => 1,

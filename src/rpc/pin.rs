@@ -68,7 +68,15 @@ async fn pin(
                 };
                 rpc.content().fetch_all(cid, progress).await?;
             }
-            false => drop(rpc.content().block(cid).await?),
+            false => {
+                if rpc.content().pin_info(&cid).await?.is_some_and(|pin| pin.is_recursive) {
+                    return Err(Error::failed(format!(
+                        "pin: {} already pinned recursively",
+                        cid
+                    )));
+                }
+                drop(rpc.content().block(cid).await?);
+            }
         }
         rpc.content().pin_named(PinInfo { cid, is_recursive, name: name.into() }).await?;
         pins.push(cid);

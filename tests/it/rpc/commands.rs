@@ -182,6 +182,10 @@ async fn rpc_content_is_fetched_from_another_node() {
     assert!(other.bytes(&format!("cat?arg={cid}")).await == bytes);
     let peers = other.json("swarm/peers").await;
     assert_eq!(peers["Peers"][0]["Peer"], one.node.peer());
+    // Kubo's command line adds the peer ID.
+    let address = peers["Peers"][0]["Addr"].as_str().unwrap();
+    assert!(address.starts_with("/ip4/127.0.0.1/") && !address.contains("/p2p/"), "{address}");
+    assert_eq!(other.json("swarm/addrs").await["Addrs"][one.node.peer()], json!([address]));
     let id = one.json("id").await;
     assert_eq!(id["ID"], one.node.peer());
 }

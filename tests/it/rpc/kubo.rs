@@ -158,6 +158,8 @@ async fn rpc_cids_equal_those_of_kubo_for_the_same_options() {
             &["--inline", "--inline-limit=64"],
             &["--wrap-with-directory"],
             &["--max-file-links=3", "--cid-version=1"],
+            &["--empty-dirs=false"],
+            &["--fscache"],
         ] {
             for paths in [&["-r", "d"][..], &["big"], &["none"]] {
                 let args = [&["add", "-q", "--progress=false"], options, paths].concat();
@@ -165,6 +167,13 @@ async fn rpc_cids_equal_those_of_kubo_for_the_same_options() {
                 let args = [&args[..], &["--only-hash"]].concat();
                 assert_eq!(ours.run(&args), kubo.run(&args), "{args:?}");
             }
+        }
+        let root = kubo.run(&["add", "-rQ", "--progress=false", "d"]);
+        for command in
+            [&["refs", "-e"][..], &["refs", "-e", "-r"]]
+        {
+            let args = [command, &[root.trim()]].concat();
+            assert_eq!(ours.run(&args), kubo.run(&args), "{args:?}");
         }
         for options in [&[][..], &["--cid-version=1"]] {
             let args = [&["add", "-rQ", "--progress=false", many], options].concat();

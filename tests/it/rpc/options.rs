@@ -1,0 +1,111 @@
+//! Options of commands, by raw requests: obeyed as by Kubo, or refused.
+
+use libtest_mimic::Trial;
+use serde_json::{Value, json};
+
+use super::Rpc;
+use crate::harness::trials;
+
+const OCTETS: &str = "application/octet-stream";
+const DIRECTORY: &str = "application/x-directory";
+
+pub fn trials() -> Vec<Trial> {
+    trials![
+        rpc_add_leaves_out_empty_directories_as_kubo_does,
+        rpc_add_refuses_file_names_that_it_cannot_keep,
+        rpc_block_put_refuses_truncated_digests,
+        rpc_refs_shows_edges_also_where_the_default_format_is_sent,
+        rpc_direct_pin_does_not_replace_a_recursive_one,
+    ]
+}
+
+/// The message and the status of a refusal.
+async fn refusal(answer: reqwest::Response) -> (u16, String) {
+    let status = answer.status().as_u16();
+    let error: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).expect("an object");
+    (status, error["Message"].as_str().expect("a message").to_owned())
+}
+
+async fn rpc_add_leaves_out_empty_directories_as_kubo_does() {
+    let rpc = Rpc::start(&[]);
+    let tree = [
+        ("t", DIRECTORY, &b""[..]),
+        ("t%2Fa", OCTETS, b"hi\n"),
+        ("t%2Fe", DIRECTORY, b""),
+        ("t%2Fn", DIRECTORY, b""),
+        ("t%2Fn%2Fm", DIRECTORY, b""),
+        ("t%2Fn%2Fm%2Fx", DIRECTORY, b""),
+        ("t%2Fs", DIRECTORY, b""),
+        ("t%2Fs%2Fb", OCTETS, b"yo\n"),
+        ("top", DIRECTORY, b""),
+    ];
+    let added = rpc.upload("add?empty-dirs=false", &tree).await;
+    let told = |name: &str| added.iter().find(|one| one["Name"] == name).map(|one| one["Hash"].clone());
+    // As Kubo 0.43 says it: of directories below each other the innermost is left out.
+    assert_eq!(told("t").unwrap(), "QmRHcMJjAYC1sazcLunKmnUTSRiKpjRW6fKiYtLNbKaJvp");
+    assert_eq!(told("t/n").unwrap(), "Qmam5UHa9DfHEVxoXzZMqBVLb9Y8wbUwLXBtvtCTEFLSZK");
+    assert!(told("t/e").is_none() && told("t/n/m/x").is_none() && told("top").is_some(), "{added:?}");
+    let wrapped = rpc.upload("add?empty-dirs=false&wrap-with-directory=true", &tree).await;
+    let root = wrapped.last().unwrap();
+    assert_eq!(
+        (&root["Name"], &root["Hash"]),
+        (&json!(""), &json!("QmTF2i21qkRtgGh91QB67yMeE4LGBgVUfYpCqsnx9h6NRJ"))
+    );
+    let added = rpc.upload("add?empty-dirs=true", &tree).await;
+    assert!(
+        added.iter().any(|one| one["Hash"] == "QmQoQUCeJtznaX7osRQW8eKuuEmLZdF2kEBMz5FWyBfEK5"),
+        "{added:?}"
+    );
+}
+
+async fn rpc_add_refuses_file_names_that_it_cannot_keep() {
+    let rpc = Rpc::start(&[]);
+    let refused = rpc.send("add", &[("a%FFb", OCTETS, b"x")]).await;
+    assert_eq!(refusal(refused).await, (500, "invalid file name \"a\u{fffd}b\": expected UTF-8".into()));
+    // As Kubo's command line sends it to a server that is not Kubo.
+    let header = format!("{OCTETS}\r\nAbspath: /tmp/new\nline");
+    let (status, message) = refusal(rpc.send("add", &[("new%0Aline", &header, b"x")]).await).await;
+    assert!(status == 500 && message.contains("a file whose path has a line break"), "{message}");
+    let added = rpc.upload("add", &[("new%0Aline", OCTETS, b"x")]).await;
+    assert_eq!(added[0]["Name"], "new\nline");
+}
+
+async fn rpc_block_put_refuses_truncated_digests() {
+    let rpc = Rpc::start(&[]);
+    let part = [("x", OCTETS, &b"x"[..])];
+    let whole = rpc.upload("block/put?mhlen=32", &part).await;
+    assert_eq!(whole, rpc.upload("block/put?mhlen=-1", &part).await);
+    for length in ["20", "33", "0"] {
+        let (status, message) = refusal(rpc.send(&format!("block/put?mhlen={length}"), &part).await).await;
+        assert!(
+            status == 400 && message.starts_with(&format!("mhlen {length} is not supported")),
+            "{message}"
+        );
+    }
+}
+
+async fn rpc_refs_shows_edges_also_where_the_default_format_is_sent() {
+    let rpc = Rpc::start(&[]);
+    let added = rpc.upload("add?wrap-with-directory=true", &[("a", OCTETS, b"hi\n")]).await;
+    let [file, root] = [0, 1].map(|n| added[n]["Hash"].as_str().unwrap());
+    let first = async |options: &str| -> Value {
+        let refs = rpc.bytes(&format!("refs?arg={root}&{options}")).await;
+        serde_json::from_slice::<Value>(&refs).unwrap()["Ref"].clone()
+    };
+    assert_eq!(first("edges=true&format=%3Cdst%3E&max-depth=-1").await, format!("{root} -> {file}"));
+    assert_eq!(first("edges=true&recursive=true").await, format!("{root} -> {file}"));
+    assert_eq!(first("format=%3Clinkname%3E").await, "a");
+    let both = rpc.failure(&format!("refs?arg={root}&edges=true&format=%3Csrc%3E")).await;
+    assert_eq!(both, "using format argument with edges is not allowed");
+}
+
+async fn rpc_direct_pin_does_not_replace_a_recursive_one() {
+    let rpc = Rpc::start(&[]);
+    let cid = rpc.add("", b"pinned").await;
+    let refused = rpc.failure(&format!("pin/add?arg={cid}&recursive=false")).await;
+    assert_eq!(refused, format!("pin: {cid} already pinned recursively"));
+    assert_eq!(rpc.json(&format!("pin/ls?arg={cid}")).await["Keys"][&cid]["Type"], "recursive");
+    rpc.json(&format!("pin/rm?arg={cid}")).await;
+    rpc.json(&format!("pin/add?arg={cid}&recursive=false")).await;
+    assert_eq!(rpc.json(&format!("pin/ls?arg={cid}&type=direct")).await["Keys"][&cid]["Type"], "direct");
+}
