@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
 use ocipfs_node::{Block, Cid, FetchError};
-use ocipfs_unixfs::{Child, DagNode, Fields, Link, symlink_target};
+use ocipfs_unixfs::{Child, DagNode, Fields, Link, Metadata, RAW, metadata, symlink_target};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use super::{CidPath, Content, Error, Store, StoreError, View, fetch::DagFetcher};
@@ -129,6 +129,14 @@ impl Content {
         match file.node {
             DagNode::File { children, .. } => Ok(children),
             _ => Ok(Vec::new()),
+        }
+    }
+
+    /// Returns the mode and the time of a file, a directory or a link, by its root.
+    pub async fn metadata(&self, root: Cid) -> Result<Metadata, Error> {
+        match root.codec() {
+            RAW => Ok(Metadata::default()),
+            _ => Ok(metadata(&root, self.block(root).await?)?),
         }
     }
 

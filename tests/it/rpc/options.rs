@@ -1,5 +1,7 @@
 //! Options of commands, by raw requests: obeyed as by Kubo, or refused.
 
+use std::io::Cursor;
+
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
@@ -16,6 +18,7 @@ pub fn trials() -> Vec<Trial> {
         rpc_block_put_refuses_truncated_digests,
         rpc_refs_shows_edges_also_where_the_default_format_is_sent,
         rpc_direct_pin_does_not_replace_a_recursive_one,
+        rpc_get_has_the_modes_and_times_of_files,
     ]
 }
 
@@ -108,4 +111,28 @@ async fn rpc_direct_pin_does_not_replace_a_recursive_one() {
     rpc.json(&format!("pin/rm?arg={cid}")).await;
     rpc.json(&format!("pin/add?arg={cid}&recursive=false")).await;
     assert_eq!(rpc.json(&format!("pin/ls?arg={cid}&type=direct")).await["Keys"][&cid]["Type"], "direct");
+}
+
+async fn rpc_get_has_the_modes_and_times_of_files() {
+    let rpc = Rpc::start(&[]);
+    let files = [("a", OCTETS, &b"hi\n"[..])];
+    let options = "mode=0640&mtime=86400&mtime-nsecs=5&wrap-with-directory=true";
+    let added = rpc.upload(&format!("add?{options}"), &files).await;
+    let root = added[1]["Hash"].as_str().unwrap();
+    let archive = rpc.bytes(&format!("get?arg={root}")).await;
+    let mut archive = tar::Archive::new(Cursor::new(archive));
+    let mut seen = 0;
+    for entry in archive.entries().unwrap() {
+        let mut entry = entry.unwrap();
+        assert_eq!((entry.header().mode().unwrap(), entry.header().mtime().unwrap()), (0o640, 86_400));
+        let records = entry.pax_extensions().unwrap().expect("PAX records");
+        let times: Vec<_> = records.map(|record| record.unwrap().value().unwrap().to_owned()).collect();
+        assert_eq!(times, ["86400.000000005"]);
+        seen += 1;
+    }
+    assert_eq!(seen, 2);
+    let plain = rpc.add("", b"hi\n").await;
+    let mut archive = tar::Archive::new(Cursor::new(rpc.bytes(&format!("get?arg={plain}")).await));
+    let entry = archive.entries().unwrap().next().unwrap().unwrap();
+    assert!(entry.header().mode().unwrap() == 0o644 && entry.header().mtime().unwrap() > 86_400);
 }
