@@ -7,7 +7,7 @@ use ocipfs_node::{Block, Cid, FetchError};
 use ocipfs_unixfs::{Child, DagNode, Fields, Link, Metadata, RAW, metadata, symlink_target};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-use super::{CidPath, Content, Error, Store, StoreError, View, fetch::DagFetcher};
+use super::{CidPath, Content, Error, Store, StoreError, View, blocks::may_ask_peers, fetch::DagFetcher};
 
 /// Blocks that wait to be read on.
 const QUEUE_LENGTH: usize = 2;
@@ -57,11 +57,23 @@ impl Content {
         blocks
     }
 
+    /// Fails if a block of a DAG is not here, and the task reads only what is here.
+    pub(super) async fn may_download(&self, root: Cid) -> Result<(), Error> {
+        if View::current().is_local() {
+            let mut blocks = self.stored_dag(vec![root], Extent::default());
+            while let Some(next) = blocks.recv().await {
+                next?;
+            }
+        }
+        Ok(())
+    }
+
     /// Returns a block that is here, or that a peer sends within the find time-out; then it is kept.
     pub async fn block(&self, cid: Cid) -> Result<Bytes, Error> {
         if let Some(data) = self.local(&cid).await? {
             return Ok(data);
         }
+        may_ask_peers(&cid)?;
         let fetched = self.node().block_fetcher(cid).fetch_root(self.find_timeout()).await?;
         let data = fetched.block.data;
         self.put_fetched(vec![Block { cid, data: data.clone() }]).await?;

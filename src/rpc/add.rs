@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::{
     Rpc,
     args::Args,
+    cids,
     error::Error,
     reply::{self, Output},
     upload::{Part, PartKind, PartStat, UploadedForm},
@@ -41,7 +42,7 @@ struct Progress<'a> {
 
 impl AddedEntry {
     fn new(name: String, root: &Root) -> Self {
-        Self { name, hash: root.cid.to_string(), size: root.dag_size.to_string() }
+        Self { name, hash: cids::text(&root.cid), size: root.dag_size.to_string() }
     }
 }
 
@@ -121,7 +122,7 @@ impl Adding {
             }
             PartKind::File => self.file(part).await?,
         };
-        let name = if path.is_empty() { root.cid.to_string() } else { path.join("/") };
+        let name = if path.is_empty() { cids::text(&root.cid) } else { path.join("/") };
         self.untold.push(AddedEntry::new(name, &root));
         self.tree.add_file(&path, root)
     }

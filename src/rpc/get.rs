@@ -35,6 +35,10 @@ pub async fn get(State(rpc): State<Rpc>, args: Args, headers: HeaderMap) -> Resu
     let text = args.one(0, "ipfs-path")?;
     let at = path::resolve(&rpc, text).await?;
     let entry = rpc.content().entry(&at).await?;
+    if View::current().is_local() {
+        // An error in the middle of the archive would say less.
+        rpc.content().fetch_all(entry.root.cid, &mut |_| {}).await?;
+    }
     let is_file = entry.kind == EntryKind::File;
     let compresses = args.is_set("compress")?;
     let level = args.option::<u32>("compression-level")?.unwrap_or(DEFAULT_LEVEL);

@@ -20,7 +20,10 @@ use super::{
     reply::{self, Stream},
     upload::UploadedForm,
 };
-use crate::names::ipns::{self, Path};
+use crate::{
+    content::View,
+    names::ipns::{self, Path},
+};
 
 /// Kubo's key of the node. Here that name is the one under which pushes may be published, so clients have one of their own.
 const SELF: &str = "self";
@@ -179,6 +182,9 @@ pub async fn resolve(State(rpc): State<Rpc>, args: Args, headers: HeaderMap) -> 
     let path = match args.flag("recursive")?.unwrap_or(true) {
         true => format!("/ipfs/{}", path::resolve(&rpc, &text).await?),
         false => match Path::parse_lenient(&text)? {
+            Path::Name(name, below) if View::current().is_local() => {
+                path::own_value(&rpc, &name, &below)?.to_string()
+            }
             Path::Name(name, below) => {
                 let found = node.resolve(&name, rpc.content().find_timeout()).await.map_err(Error::failed)?;
                 if below.is_empty() { found.value } else { format!("{}/{below}", found.value) }

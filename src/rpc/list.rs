@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::{
     Rpc,
     args::Args,
+    cids,
     error::Error,
     path,
     reply::{self, Stream},
@@ -50,7 +51,7 @@ struct Object {
 
 impl Listed {
     fn new(name: String, cid: &Cid) -> Self {
-        let (hash, mod_time) = (cid.to_string(), "0001-01-01T00:00:00Z");
+        let (hash, mod_time) = (cids::text(cid), "0001-01-01T00:00:00Z");
         Self { name, hash, size: 0, r#type: 0, target: String::new(), mode: 0, mod_time }
     }
 }
@@ -154,8 +155,8 @@ pub async fn refs(State(rpc): State<Rpc>, args: Args, headers: HeaderMap) -> Res
                     continue;
                 }
                 let text = format
-                    .replace("<src>", &found.block.cid.to_string())
-                    .replace("<dst>", &link.cid.to_string())
+                    .replace("<src>", &cids::text(&found.block.cid))
+                    .replace("<dst>", &cids::text(&link.cid))
                     .replace("<linkname>", &link.name);
                 output.object(&json!({ "Ref": text, "Err": "" })).await?;
             }
@@ -168,5 +169,5 @@ pub async fn refs(State(rpc): State<Rpc>, args: Args, headers: HeaderMap) -> Res
 /// Finds the CID that a path leads to.
 pub async fn resolve(State(rpc): State<Rpc>, args: Args) -> Result<Json<Value>, Error> {
     let cid = path::resolve_cid(&rpc, args.one(0, "name")?).await?;
-    Ok(Json(json!({ "Path": format!("/ipfs/{cid}") })))
+    Ok(Json(json!({ "Path": format!("/ipfs/{}", cids::text(&cid)) })))
 }

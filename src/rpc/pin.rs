@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::{
     Rpc,
     args::Args,
+    cids,
     error::Error,
     path,
     reply::{self, Output, Stream},
@@ -72,7 +73,7 @@ async fn pin(
                 if rpc.content().pin_info(&cid).await?.is_some_and(|pin| pin.is_recursive) {
                     return Err(Error::failed(format!(
                         "pin: {} already pinned recursively",
-                        cid
+                        cids::text(&cid)
                     )));
                 }
                 drop(rpc.content().block(cid).await?);
@@ -85,7 +86,7 @@ async fn pin(
 }
 
 fn pinned(pins: &[Cid]) -> Json<Value> {
-    Json(json!({ "Pins": pins.iter().map(ToString::to_string).collect::<Vec<_>>() }))
+    Json(json!({ "Pins": pins.iter().map(cids::text).collect::<Vec<_>>() }))
 }
 
 /// Unpins what paths lead to; it goes with the next garbage collection.

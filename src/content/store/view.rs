@@ -57,17 +57,31 @@ tokio::task_local! {
 
 /// The viewer that a task reads for; none reads for the node itself, and sees everything.
 #[derive(Clone, Default)]
-pub struct View(Option<Arc<dyn Viewer>>);
+pub struct View {
+    viewer: Option<Arc<dyn Viewer>>,
+    /// It reads what is here, and asks no peer.
+    is_local: bool,
+}
 
 impl View {
     /// The view of a viewer.
     pub fn of(viewer: Option<Arc<dyn Viewer>>) -> Self {
-        Self(viewer)
+        Self { viewer, is_local: false }
+    }
+
+    /// The same view, of what is here: no peer is asked.
+    pub fn local(self) -> Self {
+        Self { is_local: true, ..self }
+    }
+
+    /// Whether no peer is asked for what is not here.
+    pub fn is_local(&self) -> bool {
+        self.is_local
     }
 
     /// Whether nothing is hidden from the viewer.
     pub fn sees_all(&self) -> bool {
-        self.0.is_none()
+        self.viewer.is_none()
     }
 
     /// Returns the view of this task.
@@ -154,7 +168,7 @@ impl Store {
 
     /// Whether the viewer of this task may read a block, be it here or not.
     pub fn is_visible(&self, cid: &Cid) -> Result<bool, Error> {
-        let Some(viewer) = View::current().0 else { return Ok(true) };
+        let Some(viewer) = View::current().viewer else { return Ok(true) };
         self.is_seen(cid, &self.sight_of(&|name| viewer.sees(name), &|name| viewer.sees_unsigned(name)))
     }
 
@@ -189,7 +203,7 @@ impl Store {
         &self,
         find: impl Fn(&ReadTransaction) -> Result<Vec<u64>, Error>,
     ) -> Result<bool, Error> {
-        let Some(viewer) = View::current().0 else { return Ok(true) };
+        let Some(viewer) = View::current().viewer else { return Ok(true) };
         let (sees, unsigned) = (|name: &str| viewer.sees(name), |name: &str| viewer.sees_unsigned(name));
         let sight = self.sight_of(&sees, &unsigned);
         let found = self.0.database.read(|read| {

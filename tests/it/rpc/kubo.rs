@@ -160,6 +160,9 @@ async fn rpc_cids_equal_those_of_kubo_for_the_same_options() {
             &["--max-file-links=3", "--cid-version=1"],
             &["--empty-dirs=false"],
             &["--fscache"],
+            &["--cid-base=base32"],
+            &["--cid-base=base58btc", "--cid-version=1"],
+            &["--upgrade-cidv0-in-output"],
         ] {
             for paths in [&["-r", "d"][..], &["big"], &["none"]] {
                 let args = [&["add", "-q", "--progress=false"], options, paths].concat();
@@ -170,7 +173,7 @@ async fn rpc_cids_equal_those_of_kubo_for_the_same_options() {
         }
         let root = kubo.run(&["add", "-rQ", "--progress=false", "d"]);
         for command in
-            [&["refs", "-e"][..], &["refs", "-e", "-r"]]
+            [&["refs", "-e"][..], &["refs", "-e", "-r"], &["refs", "-e", "-r", "--cid-base=base32"]]
         {
             let args = [command, &[root.trim()]].concat();
             assert_eq!(ours.run(&args), kubo.run(&args), "{args:?}");

@@ -6,7 +6,7 @@ use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
 use super::Rpc;
-use crate::harness::trials;
+use crate::harness::{noise, trials};
 
 const OCTETS: &str = "application/octet-stream";
 const DIRECTORY: &str = "application/x-directory";
@@ -18,6 +18,9 @@ pub fn trials() -> Vec<Trial> {
         rpc_block_put_refuses_truncated_digests,
         rpc_refs_shows_edges_also_where_the_default_format_is_sent,
         rpc_direct_pin_does_not_replace_a_recursive_one,
+        rpc_offline_commands_ask_no_peer,
+        rpc_offline_name_is_resolved_only_where_it_is_published_here,
+        rpc_cids_are_written_in_the_base_that_the_client_wants,
         rpc_get_has_the_modes_and_times_of_files,
     ]
 }
@@ -111,6 +114,96 @@ async fn rpc_direct_pin_does_not_replace_a_recursive_one() {
     rpc.json(&format!("pin/rm?arg={cid}")).await;
     rpc.json(&format!("pin/add?arg={cid}&recursive=false")).await;
     assert_eq!(rpc.json(&format!("pin/ls?arg={cid}&type=direct")).await["Keys"][&cid]["Type"], "direct");
+}
+
+async fn rpc_offline_commands_ask_no_peer() {
+    let one = Rpc::start(&[]);
+    let cid = one.add("cid-version=1", &noise(3 << 20)).await;
+    let tree = one.upload("add?wrap-with-directory=true", &[("a", OCTETS, b"in it")]).await;
+    let tree = tree[1]["Hash"].as_str().unwrap();
+    let other = Rpc::start(&["--peer", one.node.address()]);
+    let commands = |cid: &str, tree: &str| {
+        [
+            format!("cat?arg={cid}"),
+            format!("cat?arg={tree}/a"),
+            format!("get?arg={cid}"),
+            format!("get?arg={tree}"),
+            format!("ls?arg={tree}"),
+            format!("refs?arg={tree}"),
+            format!("refs?arg={tree}&recursive=true"),
+            format!("resolve?arg={tree}/a"),
+            format!("dag/get?arg={tree}"),
+            format!("dag/stat?arg={cid}"),
+            format!("dag/export?arg={cid}"),
+            format!("block/get?arg={cid}"),
+            format!("block/stat?arg={cid}"),
+            format!("files/stat?arg=/ipfs/{cid}"),
+            format!("pin/add?arg={cid}"),
+            format!("pin/add?arg={cid}&recursive=false"),
+        ]
+    };
+    for command in commands(&cid, tree) {
+        let message = other.failure(&format!("{command}&offline=true")).await;
+        let expected = "block was not found locally (offline): ipld: could not find ";
+        assert!(message.starts_with(expected), "{command}: {message}");
+    }
+    // The root alone is not enough.
+    other.bytes(&format!("block/get?arg={cid}")).await;
+    for command in ["cat", "get", "dag/export", "pin/add"] {
+        let message = other.failure(&format!("{command}?arg={cid}&offline=true")).await;
+        assert!(message.contains("(offline)") && !message.contains(&cid), "{command}: {message}");
+    }
+    for command in commands(&cid, tree).iter().chain(&commands(&cid, tree).map(|line| line + "&offline=true"))
+    {
+        if !command.contains("recursive=false") {
+            assert!(!other.bytes(command).await.is_empty(), "{command}");
+        }
+    }
+    for command in ["swarm/connect", "routing/findprovs", "routing/findpeer", "name/publish"] {
+        let message = other.failure(&format!("{command}?arg={cid}&offline=true")).await;
+        assert_eq!(message, format!("the option \"offline\" is not supported by {command}"));
+    }
+}
+
+async fn rpc_offline_name_is_resolved_only_where_it_is_published_here() {
+    let one = Rpc::start(&[]);
+    let cid = one.add("", b"named").await;
+    let name = one.json(&format!("name/publish?arg={cid}&allow-offline=true")).await["Name"].clone();
+    let name = name.as_str().unwrap();
+    assert_eq!(one.bytes(&format!("cat?arg=/ipns/{name}&offline=true")).await, b"named");
+    for recursive in [true, false] {
+        let resolved = one.json(&format!("name/resolve?arg={name}&offline=true&recursive={recursive}")).await;
+        assert_eq!(resolved["Path"], format!("/ipfs/{cid}"));
+    }
+    let other = Rpc::start(&["--peer", one.node.address()]);
+    for command in ["cat?arg=/ipns", "name/resolve?recursive=false&arg=/ipns"] {
+        let message = other.failure(&format!("{command}/{name}&offline=true")).await;
+        assert!(message.starts_with("could not resolve name (offline): "), "{message}");
+    }
+}
+
+async fn rpc_cids_are_written_in_the_base_that_the_client_wants() {
+    let rpc = Rpc::start(&[]);
+    let v1 = "bafybeifdmflkybo26fnmpxrcoakgaeax4yrt2kftctbcz3zz6uz3c5p3xy";
+    assert_eq!(rpc.add("", b"hi\n").await, "QmZLRFWaz9Kypt2ACNMDzA5uzACDRiCqwdkNSP1UZsu56D");
+    assert_eq!(rpc.add("cid-base=base32", b"hi\n").await, v1);
+    assert_eq!(rpc.add("upgrade-cidv0-in-output=true", b"hi\n").await, v1);
+    let leaf = rpc.add("cid-base=base58btc&cid-version=1", b"hi\n").await;
+    assert_eq!(leaf, "zb2rhgwCVg3iEfvDBxYToAHjm9CXPvZus7Sc9JbjUKuL327yu");
+    let base = "cid-base=base32";
+    assert_eq!(rpc.json(&format!("files/stat?arg=/ipfs/{v1}&{base}")).await["Hash"], v1);
+    let v0 = "QmZLRFWaz9Kypt2ACNMDzA5uzACDRiCqwdkNSP1UZsu56D";
+    assert_eq!(rpc.json(&format!("resolve?arg={v0}&{base}")).await["Path"], format!("/ipfs/{v1}"));
+    assert_eq!(rpc.json(&format!("block/stat?arg={v0}&{base}")).await["Key"], v1);
+    assert_eq!(rpc.json(&format!("pin/ls?arg={v0}&{base}")).await["Keys"][v1]["Type"], "recursive");
+    assert_eq!(rpc.json(&format!("pin/rm?arg={v0}&{base}")).await["Pins"], json!([v1]));
+    assert!(rpc.failure(&format!("ls?arg={v0}&cid-base=nope")).await.contains("unsupported multibase"));
+    for command in ["key/list?ipns-base=b58mh", "id?peerid-base=base32"] {
+        let (status, message) = refusal(rpc.post(command).await).await;
+        assert!(status == 400 && message.contains("is not supported"), "{message}");
+    }
+    rpc.json("key/list?ipns-base=base36").await;
+    rpc.json("id?peerid-base=b58mh").await;
 }
 
 async fn rpc_get_has_the_modes_and_times_of_files() {
