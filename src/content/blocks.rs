@@ -14,14 +14,6 @@ use super::{
 /// Blocks that one visit of the store reads at most: a request that is cancelled goes on until then.
 const MAX_VISIT_BLOCKS: usize = 32;
 
-/// Fails if the task reads only what is here, where this block is not.
-pub(super) fn may_ask_peers(cid: &Cid) -> Result<(), Error> {
-    match View::current().is_local() {
-        true => Err(ocipfs_node::FetchError::Offline(*cid).into()),
-        false => Ok(()),
-    }
-}
-
 impl Content {
     /// A block that is here, or about to be.
     pub(super) async fn local(&self, cid: &Cid) -> Result<Option<Bytes>, Error> {

@@ -7,7 +7,7 @@ use ocipfs_node::{Block, Cid, FetchError};
 use ocipfs_unixfs::{Child, DagNode, Fields, Link, Metadata, RAW, metadata, symlink_target};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-use super::{CidPath, Content, Error, Store, StoreError, View, blocks::may_ask_peers, fetch::DagFetcher};
+use super::{CidPath, Content, Error, Store, StoreError, View, fetch::DagFetcher};
 
 /// Blocks that wait to be read on.
 const QUEUE_LENGTH: usize = 2;
@@ -73,7 +73,7 @@ impl Content {
         if let Some(data) = self.local(&cid).await? {
             return Ok(data);
         }
-        may_ask_peers(&cid)?;
+        View::current().ask_peers_for(&cid)?;
         let fetched = self.node().block_fetcher(cid).fetch_root(self.find_timeout()).await?;
         let data = fetched.block.data;
         self.put_fetched(vec![Block { cid, data: data.clone() }]).await?;

@@ -2,8 +2,6 @@
 
 use ocipfs_node::{Cid, CidBase, as_v1};
 
-use super::{args::Args, error::Error};
-
 tokio::task_local! {
     static FORM: CidForm;
 }
@@ -16,12 +14,9 @@ pub struct CidForm {
 }
 
 impl CidForm {
-    /// Reads the options. As in Kubo, another base than that of CIDv0 also makes each CID a CIDv1.
-    pub fn parse(args: &Args) -> Result<Self, Error> {
-        let base: Option<CidBase> =
-            args.text("cid-base").map(str::parse).transpose().map_err(Error::failed)?;
-        let upgrades = args.flag("upgrade-cidv0-in-output")?;
-        Ok(Self { base, upgrades: upgrades.unwrap_or(base.is_some_and(|base| !base.is_base58btc())) })
+    /// The form that the options ask for. As in Kubo, another base than that of CIDv0 also makes each CID a CIDv1.
+    pub fn new(base: Option<CidBase>, upgrades: Option<bool>) -> Self {
+        Self { base, upgrades: upgrades.unwrap_or(base.is_some_and(|base| !base.is_base58btc())) }
     }
 
     /// Returns the form of this task.
@@ -53,19 +48,19 @@ mod tests {
     fn cids_are_written_as_kubo_does_for_the_same_options() {
         let v0 = "QmZLRFWaz9Kypt2ACNMDzA5uzACDRiCqwdkNSP1UZsu56D";
         let v1 = "bafybeifdmflkybo26fnmpxrcoakgaeax4yrt2kftctbcz3zz6uz3c5p3xy";
-        for (query, expected) in [
-            ("", v0),
-            ("cid-base=base32", v1),
-            ("cid-base=base58btc", v0),
-            ("cid-base=base32&upgrade-cidv0-in-output=false", v0),
-            ("upgrade-cidv0-in-output=true", v1),
-        ] {
-            let form = CidForm::parse(&Args::parse(query)).unwrap();
-            assert_eq!(form.text(&v0.parse().unwrap()), expected, "{query}");
+        let cases: [(Option<&str>, Option<bool>, &str); 5] = [
+            (None, None, v0),
+            (Some("base32"), None, v1),
+            (Some("base58btc"), None, v0),
+            (Some("base32"), Some(false), v0),
+            (None, Some(true), v1),
+        ];
+        for (base, upgrades, expected) in cases {
+            let form = CidForm::new(base.map(|base| base.parse().unwrap()), upgrades);
+            assert_eq!(form.text(&v0.parse().unwrap()), expected, "{base:?} {upgrades:?}");
         }
-        let base58 = CidForm::parse(&Args::parse("cid-base=base58btc")).unwrap();
+        let base58 = CidForm::new(Some("base58btc".parse().unwrap()), None);
         let leaf = "bafkreiey5jxe6ilpf62lnh77tm5ejbbmhbugzjuf6p2v3remlu73ced34q".parse().unwrap();
         assert_eq!(base58.text(&leaf), "zb2rhgwCVg3iEfvDBxYToAHjm9CXPvZus7Sc9JbjUKuL327yu");
-        assert!(CidForm::parse(&Args::parse("cid-base=nope")).is_err());
     }
 }

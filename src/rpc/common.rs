@@ -34,7 +34,9 @@ impl CommonOptions {
                 return Err(Error::client(format!("{name} {other:?} is not supported: expected {form:?}")));
             }
         }
-        Ok(Self { timeout, offline, cids: CidForm::parse(args)? })
+        let base = args.text("cid-base").map(str::parse).transpose().map_err(Error::failed)?;
+        let cids = CidForm::new(base, args.flag("upgrade-cidv0-in-output")?);
+        Ok(Self { timeout, offline, cids })
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use ocipfs_node::{Cid, as_v1};
+use ocipfs_node::{Cid, FetchError, as_v1};
 use ocipfs_oci::Digest;
 use redb::{ReadTransaction, TableError};
 
@@ -72,6 +72,11 @@ impl View {
     /// The same view, of what is here: no peer is asked.
     pub fn local(self) -> Self {
         Self { is_local: true, ..self }
+    }
+
+    /// Fails for a block that is not here, where no peer is asked for it.
+    pub fn ask_peers_for(&self, cid: &Cid) -> Result<(), FetchError> {
+        if self.is_local { Err(FetchError::Offline(*cid)) } else { Ok(()) }
     }
 
     /// Whether no peer is asked for what is not here.
