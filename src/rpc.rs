@@ -3,7 +3,8 @@
 //! ```text
 //! guard            POST only, no pages of browsers, users, authorizations
 //!   └─► a file for each family of commands
-//!         ├─► args       the query: arguments and options
+//!         ├─► args       the query: arguments and options, those of all commands in `common`
+//!         ├─► cids       how CIDs are written
 //!         ├─► path       /ipfs/ and /ipns/ paths
 //!         ├─► upload     files of a multipart body
 //!         ├─► reply      one object, a stream of them, or bytes
@@ -16,6 +17,8 @@ mod args;
 mod authorizations;
 mod block;
 mod bytes;
+mod cids;
+mod common;
 mod dag;
 mod error;
 mod get;

@@ -232,6 +232,7 @@ impl Adder {
             .map(|written| written.root.cid)
             .chain(blocks.iter().map(|block| block.cid))
             .collect();
+        self.content.0.gc.spare_blocks(blocks.iter().map(|block| &block.cid));
         let (pinned, pin_name) = (pins.clone(), pin_name.to_owned());
         let commit = move |store: &Store| commit(store, &waiting, &blocks, pins, pin_name);
         self.content.store().run(commit).await?;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
 use ocipfs_node::{Block, Cid, FetchError};
-use ocipfs_unixfs::{Child, DagNode, Fields, Link, symlink_target};
+use ocipfs_unixfs::{Child, DagNode, Fields, Link, Metadata, RAW, metadata, symlink_target};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use super::{CidPath, Content, Error, Store, StoreError, View, fetch::DagFetcher};
@@ -57,19 +57,33 @@ impl Content {
         blocks
     }
 
+    /// Fails if a block of a DAG is not here, and the task reads only what is here.
+    pub(super) async fn may_download(&self, root: Cid) -> Result<(), Error> {
+        if View::current().is_local() {
+            let mut blocks = self.stored_dag(vec![root], Extent::default());
+            while let Some(next) = blocks.recv().await {
+                next?;
+            }
+        }
+        Ok(())
+    }
+
     /// Returns a block that is here, or that a peer sends within the find time-out; then it is kept.
     pub async fn block(&self, cid: Cid) -> Result<Bytes, Error> {
         if let Some(data) = self.local(&cid).await? {
             return Ok(data);
         }
+        View::current().ask_peers_for(&cid)?;
         let fetched = self.node().block_fetcher(cid).fetch_root(self.find_timeout()).await?;
         let data = fetched.block.data;
         self.put_fetched(vec![Block { cid, data: data.clone() }]).await?;
         Ok(data)
     }
 
-    /// Keeps blocks that belong to no file, whose bytes the caller has verified.
+    /// Keeps blocks that belong to no file, whose bytes the caller has verified. The background collection spares them for an
+    /// hour: their client may pin them later.
     pub async fn put_blocks(&self, blocks: Vec<Block>) -> Result<(), Error> {
+        self.0.gc.spare_blocks(blocks.iter().map(|block| &block.cid));
         self.put_fetched(blocks).await
     }
 
@@ -127,6 +141,14 @@ impl Content {
         match file.node {
             DagNode::File { children, .. } => Ok(children),
             _ => Ok(Vec::new()),
+        }
+    }
+
+    /// Returns the mode and the time of a file, a directory or a link, by its root.
+    pub async fn metadata(&self, root: Cid) -> Result<Metadata, Error> {
+        match root.codec() {
+            RAW => Ok(Metadata::default()),
+            _ => Ok(metadata(&root, self.block(root).await?)?),
         }
     }
 

@@ -19,6 +19,7 @@ mod released;
 #[cfg(test)]
 mod tests;
 mod totals;
+mod young;
 
 use std::{
     sync::{
@@ -31,13 +32,18 @@ use std::{
 use ocipfs_node::Cid;
 use tokio::sync::Notify;
 
-use super::{Content, Error as ContentError, download::Downloads, store::Error};
+use super::{
+    Content, Error as ContentError,
+    download::Downloads,
+    store::{Error, graph::BlockKey},
+};
 pub use collect::{CollectStep, Collected};
 pub use gc_task::run;
 use mark::MarkTotals;
 pub use mark::Usage;
 use totals::GcCounters;
 pub use totals::GcTotals;
+use young::YoungBlocks;
 
 /// Nothing was counted yet.
 const UNKNOWN: u64 = u64::MAX;
@@ -62,6 +68,8 @@ pub struct GarbageCollector {
     most_rows: AtomicU64,
     /// Roots were released since the last collection.
     has_released: AtomicBool,
+    /// Blocks that the background collection spares.
+    young: YoungBlocks,
     /// Releases content of the layers above.
     when_full: OnceLock<WhenFull>,
     wake: Notify,
@@ -89,12 +97,18 @@ impl GarbageCollector {
             most_rows: AtomicU64::default(),
             // Of the process before.
             has_released: AtomicBool::new(true),
+            young: YoungBlocks::default(),
             when_full: OnceLock::new(),
             wake: Notify::default(),
             counters: GcCounters::default(),
             #[cfg(test)]
             marks_taken: AtomicU64::default(),
         }
+    }
+
+    /// Has the background collection spare these blocks, which a client stores without a pin and may pin later.
+    pub fn spare_blocks<'a>(&self, cids: impl IntoIterator<Item = &'a Cid>) {
+        self.young.note(cids.into_iter().map(BlockKey::of), Instant::now());
     }
 
     /// Has unreferenced content collected within minutes.

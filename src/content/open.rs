@@ -46,6 +46,7 @@ impl Content {
             if let Some(source) = self.open_local(&found, None, slice::from_ref(&part)).await? {
                 return Reader::begin(length, source).await;
             }
+            self.may_download(found.root).await?;
             let last = if length == size { Last::Stored } else { Last::Nothing };
             if let Some(part) = self.join_download(found, vec![part], None, purpose).await? {
                 return Reader::begin(length, ByteSource::Download { part, last, ended: false }).await;

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::{
     Rpc,
     args::Args,
+    cids,
     error::Error,
     reply::{self, Output},
     upload::{PartKind, PartStat, UploadPart, UploadedForm},
@@ -41,7 +42,7 @@ struct Progress<'a> {
 
 impl AddedEntry {
     fn new(name: String, root: &Root) -> Self {
-        Self { name, hash: root.cid.to_string(), size: root.dag_size.to_string() }
+        Self { name, hash: cids::text(&root.cid), size: root.dag_size.to_string() }
     }
 }
 
@@ -78,7 +79,10 @@ struct Adding {
 impl Adding {
     async fn new(content: &Content, options: AddOptions, output: Output) -> Self {
         let adder = content.adder(options.file, options.only_hash).await;
-        let (tree, untold) = (AddedTree::new(options.metadata(Metadata::default())), Vec::new());
+        let (mut tree, untold) = (AddedTree::new(options.metadata(Metadata::default())), Vec::new());
+        if !options.empty_dirs {
+            tree.omit_empty();
+        }
         Self { content: content.clone(), options, adder, output, tree, untold }
     }
 
@@ -118,7 +122,7 @@ impl Adding {
             }
             PartKind::File => self.file(part).await?,
         };
-        let name = if path.is_empty() { root.cid.to_string() } else { path.join("/") };
+        let name = if path.is_empty() { cids::text(&root.cid) } else { path.join("/") };
         self.untold.push(AddedEntry::new(name, &root));
         self.tree.add_file(&path, root)
     }

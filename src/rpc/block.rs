@@ -9,6 +9,7 @@ use super::{
     Rpc,
     args::Args,
     bytes::whole,
+    cids,
     error::Error,
     path,
     reply::{self, Stream},
@@ -36,7 +37,7 @@ pub async fn stat(State(rpc): State<Rpc>, args: Args) -> Result<Json<Value>, Err
         Some(size) => size,
         None => rpc.content().block(cid).await?.len() as u64,
     };
-    Ok(Json(json!({ "Key": cid.to_string(), "Size": size })))
+    Ok(Json(json!({ "Key": cids::text(&cid), "Size": size })))
 }
 
 /// Stores the parts of the body as blocks.
@@ -60,7 +61,7 @@ pub async fn put(
             if pins {
                 content.pin(cid, vec![cid]).await?;
             }
-            output.object(&json!({ "Key": cid.to_string(), "Size": size })).await?;
+            output.object(&json!({ "Key": cids::text(&cid), "Size": size })).await?;
         }
         Ok(())
     })
@@ -77,7 +78,7 @@ pub async fn rm(State(rpc): State<Rpc>, args: Args, headers: HeaderMap) -> Resul
             let error = match rpc.content().remove_block(cid).await {
                 Ok(true) => None,
                 Ok(false) if force => None,
-                Ok(false) => Some(format!("ipld: could not find {cid}")),
+                Ok(false) => Some(format!("ipld: could not find {}", cids::text(&cid))),
                 Err(error) => Some(error.to_string()),
             };
             if !quiet || error.is_some() {
@@ -91,8 +92,8 @@ pub async fn rm(State(rpc): State<Rpc>, args: Args, headers: HeaderMap) -> Resul
 
 fn removed(cid: &Cid, error: Option<String>) -> Value {
     match error {
-        Some(error) => json!({ "Hash": cid.to_string(), "Error": error }),
-        None => json!({ "Hash": cid.to_string() }),
+        Some(error) => json!({ "Hash": cids::text(cid), "Error": error }),
+        None => json!({ "Hash": cids::text(cid) }),
     }
 }
 
@@ -123,7 +124,13 @@ impl Form {
         if is_v0 && hash != HashFunction::Sha2_256 {
             return Err(Error::client("CIDv0 only supports sha2-256"));
         }
-        Ok(Self { is_v0, codec, hash })
+        let length = hash.digest(b"").size();
+        match args.option::<i64>("mhlen")?.filter(|asked| *asked != -1 && *asked != i64::from(length)) {
+            Some(asked) => Err(Error::client(format!(
+                "mhlen {asked} is not supported: digests of {name} have {length} bytes, and are not truncated"
+            ))),
+            None => Ok(Self { is_v0, codec, hash }),
+        }
     }
 
     fn cid(&self, data: &[u8]) -> Cid {

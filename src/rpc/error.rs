@@ -5,8 +5,10 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
+use ocipfs_node::FetchError;
 use serde_json::json;
 
+use super::cids;
 use crate::{content, names};
 
 /// Why a command failed.
@@ -58,7 +60,13 @@ impl std::error::Error for Error {}
 
 impl From<content::Error> for Error {
     fn from(error: content::Error) -> Self {
-        Self::failed(error)
+        match error {
+            content::Error::Node(FetchError::Offline(cid)) => Self::failed(format!(
+                "block was not found locally (offline): ipld: could not find {}",
+                cids::text(&cid)
+            )),
+            error => Self::failed(error),
+        }
     }
 }
 

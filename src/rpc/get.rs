@@ -22,7 +22,7 @@ use super::{
     path,
     reply::{self, Output, Stream},
 };
-use crate::content::{BlockingReader, CidPath, Content, EntryKind, View};
+use crate::content::{BlockingReader, CidPath, Content, EntryKind, Metadata, View};
 
 /// Directories below each other.
 const MAX_DEPTH: usize = 64;
@@ -35,6 +35,10 @@ pub async fn get(State(rpc): State<Rpc>, args: Args, headers: HeaderMap) -> Resu
     let text = args.one(0, "ipfs-path")?;
     let at = path::resolve(&rpc, text).await?;
     let entry = rpc.content().entry(&at).await?;
+    if View::current().is_local() {
+        // An error in the middle of the archive would say less.
+        rpc.content().fetch_all(entry.root.cid, &mut |_| {}).await?;
+    }
     let is_file = entry.kind == EntryKind::File;
     let compresses = args.is_set("compress")?;
     let level = args.option::<u32>("compression-level")?.unwrap_or(DEFAULT_LEVEL);
@@ -93,11 +97,11 @@ fn append<W: Write>(
         return Err(io::Error::other(format!("directories deeper than {MAX_DEPTH} levels")));
     }
     let entry = wait(Box::pin(content.entry(at)))?;
-    let mut header = Header::new_gnu();
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    header.set_mtime(now.as_secs());
-    header.set_mode(if entry.kind == EntryKind::File { 0o644 } else { 0o755 });
-    header.set_size(0);
+    let metadata = wait(Box::pin(content.metadata(entry.root.cid)))?;
+    if let Some(time) = metadata.mtime.and_then(exact_time) {
+        tar.append_pax_extensions([("mtime", time.as_bytes())])?;
+    }
+    let mut header = header(entry.kind, metadata);
     match entry.kind {
         EntryKind::File => {
             header.set_size(entry.root.size);
@@ -105,7 +109,6 @@ fn append<W: Write>(
             tar.append_data(&mut header, name, open(content, at)?)
         }
         EntryKind::Link => {
-            header.set_mode(0o777);
             header.set_entry_type(EntryType::Symlink);
             let target = wait(Box::pin(content.link_target(at)))?;
             tar.append_link(&mut header, name, target)
@@ -123,6 +126,31 @@ fn append<W: Write>(
             }
             Ok(())
         }
+    }
+}
+
+/// Returns the header of an entry. The time is now where none is stored, and the mode that of Kubo.
+fn header(kind: EntryKind, metadata: Metadata) -> Header {
+    let mut header = Header::new_gnu();
+    let now = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    let seconds = metadata.mtime.map(|(seconds, _)| u64::try_from(seconds).unwrap_or_default());
+    header.set_mtime(seconds.unwrap_or_else(now));
+    header.set_mode(metadata.mode.unwrap_or(match kind {
+        EntryKind::File => 0o644,
+        EntryKind::Directory => 0o755,
+        EntryKind::Link => 0o777,
+    }));
+    header.set_size(0);
+    header
+}
+
+/// Returns a time that a header has no room for as a PAX record: with nanoseconds, or before 1970.
+fn exact_time((seconds, nanos): (i64, u32)) -> Option<String> {
+    match (seconds, nanos) {
+        (0.., 0) => None,
+        (_, 0) => Some(seconds.to_string()),
+        (0.., _) => Some(format!("{seconds}.{nanos:09}")),
+        _ => Some(format!("-{}.{:09}", (seconds + 1).unsigned_abs(), 1_000_000_000 - nanos.min(999_999_999))),
     }
 }
 
@@ -161,6 +189,25 @@ impl Write for PieceWriter {
         match piece.is_empty() {
             true => Ok(()),
             false => self.output.blocking_bytes(piece.into()).map_err(io::Error::other),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_with_nanoseconds_or_before_1970_is_a_pax_record() {
+        for (time, text) in [
+            ((0, 0), None),
+            ((5, 0), None),
+            ((5, 7), Some("5.000000007")),
+            ((-5, 0), Some("-5")),
+            ((-5, 7), Some("-4.999999993")),
+            ((-1, 500_000_000), Some("-0.500000000")),
+        ] {
+            assert_eq!(exact_time(time).as_deref(), text, "{time:?}");
         }
     }
 }

@@ -14,6 +14,7 @@ use axum::{
 use super::{
     Rpc,
     args::Args,
+    common::CommonOptions,
     error::{Error, plain},
 };
 use crate::{
@@ -21,7 +22,7 @@ use crate::{
     http::{
         AccessRules, Users,
         access_log::RequestLine,
-        basic,
+        basic, drain,
         events::{Action, Event},
         htpasswd::LoginError,
         viewer::{self, Sender},
@@ -65,16 +66,21 @@ pub async fn check(State(rpc): State<Rpc>, request: Request, next: Next) -> Resp
     };
     let rules = rpc.options.rules.as_ref().map(AccessRules::current);
     let policies = rpc.options.resolver.policies().current();
+    let args = Args::parse(parts.uri.query().unwrap_or_default());
+    let CommonOptions { timeout, offline, cids } = match CommonOptions::parse(parts.uri.path(), &args) {
+        Ok(options) => options,
+        Err(refusal) => {
+            drain(&parts.headers, &mut body.into_data_stream()).await;
+            return refusal.into_response();
+        }
+    };
     let view = Sender { rules, policies, user, ..Sender::default() }.view();
-    let timeout = Args::parse(parts.uri.query().unwrap_or_default());
-    let timeout = timeout.text("timeout").map(humantime::parse_duration);
-    let answer = view.clone().scope(next.run(Request::from_parts(parts, body)));
+    let view = if offline { view.local() } else { view };
+    let answer = cids.scope(view.clone().scope(next.run(Request::from_parts(parts, body))));
     let answer = async { viewer::viewed(&view, answer.await) };
     match timeout {
         None => answer.await,
-        Some(Err(_)) => Error::request("invalid value of option \"timeout\"").into_response(),
-        // The time until an answer begins.
-        Some(Ok(timeout)) => {
+        Some(timeout) => {
             let late = |_| Error::failed("context deadline exceeded").into_response();
             tokio::time::timeout(timeout, answer).await.unwrap_or_else(late)
         }

@@ -9,7 +9,7 @@ use axum::{
     http::HeaderMap,
     response::{IntoResponse, Response},
 };
-use ocipfs_node::IpnsName;
+use ocipfs_node::{IpnsName, KeyError};
 use serde_json::{Value, json};
 
 use super::{
@@ -20,7 +20,10 @@ use super::{
     reply::{self, Stream},
     upload::UploadedForm,
 };
-use crate::names::ipns::{self, Path};
+use crate::{
+    content::View,
+    names::ipns::{self, Path},
+};
 
 /// Kubo's key of the node. Here that name is the one under which pushes may be published, so clients have one of their own.
 const SELF: &str = "self";
@@ -98,15 +101,26 @@ pub async fn import(
     Ok(Json(key(name, &id)))
 }
 
-/// Renames a key.
+/// Returns the name of a key that a client may take away; none where there is no such key.
+async fn removable(rpc: &Rpc, key_name: &str) -> Result<Option<IpnsName>, Error> {
+    let key = match rpc.content().node().find_key(key_name).await {
+        Err(KeyError::NoKey(_)) => return Ok(None),
+        found => found.map_err(Error::failed)?,
+    };
+    let id = IpnsName::of(&key);
+    rpc.options.publisher.check_manual(&id).map_err(Error::failed)?;
+    Ok(Some(id))
+}
+
+/// Renames a key. With `force` it replaces the key that has the new name, which is lost.
 pub async fn rename(State(rpc): State<Rpc>, args: Args) -> Result<Json<Value>, Error> {
     let (from, to) = (changeable(args.one(0, "name")?)?, changeable(args.one(1, "newName")?)?);
-    let node = rpc.content().node();
-    let id = IpnsName::of(&node.find_key(from).await.map_err(Error::failed)?);
-    rpc.options.publisher.check_manual(&id).map_err(Error::failed)?;
-    let overwrites = args.is_set("force")? && from != to;
-    node.rename_key(from, to, overwrites).await.map_err(Error::failed)?;
-    Ok(Json(json!({ "Was": from, "Now": to, "Id": id.to_string(), "Overwrite": false })))
+    let no_key = || Error::failed(KeyError::NoKey(from.into()));
+    let id = removable(&rpc, from).await?.ok_or_else(no_key)?;
+    let force = args.is_set("force")? && from != to;
+    let overwrites = force && removable(&rpc, to).await?.is_some();
+    rpc.content().node().rename_key(from, to, overwrites).await.map_err(Error::failed)?;
+    Ok(Json(json!({ "Was": from, "Now": to, "Id": id.to_string(), "Overwrite": overwrites })))
 }
 
 /// Removes keys.
@@ -115,8 +129,8 @@ pub async fn remove(State(rpc): State<Rpc>, args: Args) -> Result<Json<Value>, E
     let mut keys = Vec::new();
     for name in args.required("name")? {
         let name = changeable(name)?;
-        let id = IpnsName::of(&node.find_key(name).await.map_err(Error::failed)?);
-        rpc.options.publisher.check_manual(&id).map_err(Error::failed)?;
+        let no_key = || Error::failed(KeyError::NoKey(name.into()));
+        let id = removable(&rpc, name).await?.ok_or_else(no_key)?;
         node.remove_key(name).await.map_err(Error::failed)?;
         keys.push(key(name, &id));
     }
@@ -168,6 +182,9 @@ pub async fn resolve(State(rpc): State<Rpc>, args: Args, headers: HeaderMap) -> 
     let path = match args.flag("recursive")?.unwrap_or(true) {
         true => format!("/ipfs/{}", path::resolve(&rpc, &text).await?),
         false => match Path::parse_lenient(&text)? {
+            Path::Name(name, below) if View::current().is_local() => {
+                path::own_value(&rpc, &name, &below)?.to_string()
+            }
             Path::Name(name, below) => {
                 let found = node.resolve(&name, rpc.content().find_timeout()).await.map_err(Error::failed)?;
                 if below.is_empty() { found.value } else { format!("{}/{below}", found.value) }

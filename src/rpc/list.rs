@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::{
     Rpc,
     args::Args,
+    cids,
     error::Error,
     path,
     reply::{self, Stream},
@@ -23,6 +24,10 @@ use crate::content::{CidPath, EntryKind, Extent};
 const DIRECTORY: u8 = 1;
 const FILE: u8 = 2;
 const LINK: u8 = 4;
+
+/// What `refs` tells of a link.
+const DEFAULT_FORMAT: &str = "<dst>";
+const EDGES_FORMAT: &str = "<src> -> <dst>";
 
 /// An entry of a directory, or a part of a file.
 #[derive(Debug, Serialize)]
@@ -46,7 +51,7 @@ struct Object {
 
 impl Listed {
     fn new(name: String, cid: &Cid) -> Self {
-        let (hash, mod_time) = (cid.to_string(), "0001-01-01T00:00:00Z");
+        let (hash, mod_time) = (cids::text(cid), "0001-01-01T00:00:00Z");
         Self { name, hash, size: 0, r#type: 0, target: String::new(), mode: 0, mod_time }
     }
 }
@@ -116,8 +121,13 @@ async fn listed(rpc: &Rpc, (name, at, size): Found, looks: bool) -> Result<Liste
 /// Lists the links of DAGs.
 pub async fn refs(State(rpc): State<Rpc>, args: Args, headers: HeaderMap) -> Result<Response, Error> {
     let (edges, unique) = (args.is_set("edges")?, args.is_set("unique")?);
-    let format = args.text("format").map(str::to_owned);
-    let format = format.or(edges.then(|| "<src> -> <dst>".into())).unwrap_or("<dst>".into());
+    // Kubo's command line sends the default at any time.
+    let format = match (args.text("format").unwrap_or(DEFAULT_FORMAT), edges) {
+        (DEFAULT_FORMAT, true) => EDGES_FORMAT,
+        (_, true) => return Err(Error::failed("using format argument with edges is not allowed")),
+        (format, false) => format,
+    };
+    let format = format.to_owned();
     let max_depth = match args.option::<i64>("max-depth")?.unwrap_or(-1) {
         0 => return Ok(reply::no_objects()),
         _ if !args.is_set("recursive")? => 1,
@@ -145,8 +155,8 @@ pub async fn refs(State(rpc): State<Rpc>, args: Args, headers: HeaderMap) -> Res
                     continue;
                 }
                 let text = format
-                    .replace("<src>", &found.block.cid.to_string())
-                    .replace("<dst>", &link.cid.to_string())
+                    .replace("<src>", &cids::text(&found.block.cid))
+                    .replace("<dst>", &cids::text(&link.cid))
                     .replace("<linkname>", &link.name);
                 output.object(&json!({ "Ref": text, "Err": "" })).await?;
             }
@@ -159,5 +169,5 @@ pub async fn refs(State(rpc): State<Rpc>, args: Args, headers: HeaderMap) -> Res
 /// Finds the CID that a path leads to.
 pub async fn resolve(State(rpc): State<Rpc>, args: Args) -> Result<Json<Value>, Error> {
     let cid = path::resolve_cid(&rpc, args.one(0, "name")?).await?;
-    Ok(Json(json!({ "Path": format!("/ipfs/{cid}") })))
+    Ok(Json(json!({ "Path": format!("/ipfs/{}", cids::text(&cid)) })))
 }

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::{
     Rpc,
     args::Args,
+    cids,
     error::Error,
     path,
     reply::{self, Output, Stream},
@@ -68,7 +69,15 @@ async fn pin(
                 };
                 rpc.content().fetch_all(cid, progress).await?;
             }
-            false => drop(rpc.content().block(cid).await?),
+            false => {
+                if rpc.content().pin_info(&cid).await?.is_some_and(|pin| pin.is_recursive) {
+                    return Err(Error::failed(format!(
+                        "pin: {} already pinned recursively",
+                        cids::text(&cid)
+                    )));
+                }
+                drop(rpc.content().block(cid).await?);
+            }
         }
         rpc.content().pin_named(PinInfo { cid, is_recursive, name: name.into() }).await?;
         pins.push(cid);
@@ -77,7 +86,7 @@ async fn pin(
 }
 
 fn pinned(pins: &[Cid]) -> Json<Value> {
-    Json(json!({ "Pins": pins.iter().map(ToString::to_string).collect::<Vec<_>>() }))
+    Json(json!({ "Pins": pins.iter().map(cids::text).collect::<Vec<_>>() }))
 }
 
 /// Unpins what paths lead to; it goes with the next garbage collection.

@@ -15,7 +15,7 @@ use http_body::Frame;
 use serde::Serialize;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-use super::error::Error;
+use super::{cids::CidForm, error::Error};
 use crate::content::View;
 
 /// Objects of an answer that wait for the client, and pieces of bytes, which may be whole blocks.
@@ -87,11 +87,12 @@ pub async fn stream<F: Future<Output = Result<(), Error>> + Send + 'static>(
         Stream::Bytes(_) => BYTES_QUEUED,
     });
     let work = work(Output(pieces.clone()));
-    tokio::spawn(View::current().scope(async move {
+    let work = async move {
         if let Err(error) = work.await {
             let _ = pieces.send(Err(error)).await;
         }
-    }));
+    };
+    tokio::spawn(CidForm::current().scope(View::current().scope(work)));
     let first = waiting.recv().await.transpose()?;
     let takes_trailers = headers.get(header::TE).is_some_and(|te| te.as_bytes().starts_with(b"trailers"));
     let body = Body::new(Pieces { first, waiting, takes_trailers, has_ended: false });

@@ -3,7 +3,7 @@
 use axum::{Json, extract::State};
 use serde::Serialize;
 
-use super::{Rpc, args::Args, error::Error, path};
+use super::{Rpc, args::Args, cids, error::Error, path};
 use crate::content::EntryKind;
 
 /// A file or a directory.
@@ -30,7 +30,7 @@ pub async fn files_stat(State(rpc): State<Rpc>, args: Args) -> Result<Json<FileS
     }
     let entry = rpc.content().entry(&path::resolve(&rpc, text).await?).await?;
     Ok(Json(FileStat {
-        hash: entry.root.cid.to_string(),
+        hash: cids::text(&entry.root.cid),
         size: entry.root.size,
         cumulative_size: entry.root.dag_size,
         blocks: entry.links,

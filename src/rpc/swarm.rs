@@ -24,7 +24,7 @@ pub async fn peers(State(rpc): State<Rpc>, args: Args) -> Result<Json<Value>, Er
     let (direction, latency) = (args.is_set("direction")?, args.is_set("latency")?);
     let identify = args.is_set("identify")?;
     let info = |peer: Peer| {
-        let mut info = json!({ "Addr": peer.address.to_string(), "Peer": peer.id.to_string() });
+        let mut info = json!({ "Addr": bare(&peer.address), "Peer": peer.id.to_string() });
         if verbose || direction {
             info["Direction"] = json!(if peer.dialled { 2 } else { 1 });
         }
@@ -61,7 +61,7 @@ pub async fn addrs(State(rpc): State<Rpc>) -> Json<Value> {
     let node = rpc.content().node();
     let mut all = Map::new();
     for peer in node.peers() {
-        all.insert(peer.id.to_string(), json!([peer.address.to_string()]));
+        all.insert(peer.id.to_string(), json!([bare(&peer.address)]));
     }
     let own: Vec<String> = node.listen_addresses().await.iter().map(bare).collect();
     all.insert(node.peer_id().to_string(), json!(own));

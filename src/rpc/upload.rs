@@ -111,8 +111,7 @@ impl UploadedForm {
     pub async fn next(&mut self) -> Result<Option<UploadPart>, Error> {
         let next = tokio::time::timeout(self.stall, self.parts.next()).await;
         let stalled = |_| Error::failed(format!("no bytes received for {} s", self.stall.as_secs()));
-        let field =
-            next.map_err(stalled)?.map_err(|error| Error::failed(format!("invalid body: {error}")))?;
+        let field = next.map_err(stalled)?.map_err(|error| Error::failed(InvalidBody(error)))?;
         let Some(bytes) = field else { return Ok(None) };
         let head = bytes.head();
         let kind = match head.content_type().map(|media_type| media_type.essence_str()) {
@@ -123,6 +122,22 @@ impl UploadedForm {
         let path = parse_path(head.file_name().unwrap_or_default())?;
         let stat = PartStat::parse(head.name().unwrap_or_default());
         Ok(Some(UploadPart { path, kind, stat, bytes }))
+    }
+}
+
+/// The parts of a body cannot be told.
+struct InvalidBody(multer::Error);
+
+impl std::fmt::Display for InvalidBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "invalid body: {}", self.0)?;
+        match self.0 {
+            // Kubo's command line sends the path of a file in a header, without an escape to servers that are not Kubo.
+            multer::Error::ReadHeaderFailed(_) => f.write_str(
+                ": a header of a part is invalid; a file whose path has a line break is sent like this by Kubo's command line",
+            ),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -164,7 +179,10 @@ fn boundary(headers: &HeaderMap) -> Result<String, Error> {
 
 /// Splits a file name, which is escaped as in a query.
 fn parse_path(file_name: &str) -> Result<Vec<String>, Error> {
-    let name = unescape(file_name);
+    let name = String::from_utf8(unescape(file_name)).map_err(|error| {
+        let name = String::from_utf8_lossy(error.as_bytes()).chars().take(100).collect::<String>();
+        Error::failed(format!("invalid file name {name:?}: expected UTF-8"))
+    })?;
     let names = name.split('/').filter(|name| !matches!(*name, "" | "."));
     let names: Vec<String> = names.map(Into::into).collect();
     let is_valid = |name: &String| name != ".." && name.len() <= MAX_NAME_BYTES && !name.contains('\0');
@@ -177,7 +195,7 @@ fn parse_path(file_name: &str) -> Result<Vec<String>, Error> {
     }
 }
 
-fn unescape(text: &str) -> String {
+fn unescape(text: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, after)) = rest.split_first() {
@@ -191,7 +209,7 @@ fn unescape(text: &str) -> String {
         out.push(byte);
         rest = next;
     }
-    String::from_utf8_lossy(&out).into_owned()
+    out
 }
 
 #[cfg(test)]
@@ -223,6 +241,11 @@ mod tests {
         ] {
             assert_eq!(parse_path(file_name).unwrap(), path, "{file_name}");
         }
+        assert_eq!(parse_path("new%0Aline").unwrap(), ["new\nline"]);
+        assert_eq!(
+            parse_path("a%FFb").unwrap_err().message(),
+            "invalid file name \"a\u{fffd}b\": expected UTF-8"
+        );
         for file_name in ["..", "a%2F..%2Fb", "a%00", &"x".repeat(1025), &"a/".repeat(65)] {
             assert!(parse_path(file_name).is_err(), "{file_name}");
         }

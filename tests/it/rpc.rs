@@ -15,13 +15,21 @@ mod clients;
 mod cluster;
 mod commands;
 mod kubo;
+mod options;
 mod wire;
 
 pub fn trials() -> Vec<Trial> {
-    [wire::trials(), commands::trials(), clients::trials(), cluster::trials(), kubo::trials()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        wire::trials(),
+        commands::trials(),
+        options::trials(),
+        clients::trials(),
+        cluster::trials(),
+        kubo::trials(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// A node with its RPC on a free port.

@@ -11,11 +11,13 @@
 
 #![warn(missing_docs)]
 
+mod base;
 pub mod car;
 mod hash;
 mod inline;
 pub mod varint;
 
+pub use base::{CidBase, UnknownBase};
 use bytes::Bytes;
 pub use cid::Cid;
 pub use hash::{is_block, is_trusted, is_trusted_cid};

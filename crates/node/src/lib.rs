@@ -68,7 +68,7 @@ pub use network::leave_network;
 pub use node::{Node, Rekeyed};
 use ocipfs_bitswap as bitswap;
 pub use ocipfs_block::{
-    Block, Cid, as_v1, car, inline_bytes, inline_text, is_block, is_trusted_cid, long_inline_text,
+    Block, Cid, CidBase, as_v1, car, inline_bytes, inline_text, is_block, is_trusted_cid, long_inline_text,
 };
 pub use options::{Bootstrap, Dns, Limits, Options, RoutedProvider, Router};
 pub use peers::{ClockDifference, Peer, Seeds};

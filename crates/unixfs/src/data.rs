@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use ocipfs_block::varint;
 
+use crate::metadata::Metadata;
+
 /// The codec of a raw leaf.
 pub const RAW: u64 = 0x55;
 /// The codec of a dag-pb node.
@@ -26,6 +28,8 @@ pub struct Data {
     pub block_sizes: Vec<u64>,
     /// The number of slots of a shard.
     pub fanout: Option<u64>,
+    /// The mode and the time of what the node is the root of.
+    pub metadata: Metadata,
 }
 
 impl Data {
@@ -48,6 +52,8 @@ impl Data {
                     }
                 }
                 (6, 0) => message.fanout = Some(varint(&mut rest)?),
+                (7, 0) => message.metadata.mode = u32::try_from(varint(&mut rest)?).ok(),
+                (8, 2) => message.metadata.mtime = Some(time(chunk(&mut rest)?)?),
                 (_, 0) => drop(varint(&mut rest)?),
                 (_, 2) => drop(chunk(&mut rest)?),
                 (_, 5) => drop(split_to(&mut rest, 4)?),
@@ -57,6 +63,24 @@ impl Data {
         }
         Ok(message)
     }
+}
+
+/// Decodes a time: seconds since 1970, and nanoseconds.
+fn time(mut bytes: Bytes) -> Result<(i64, u32), &'static str> {
+    let (mut seconds, mut nanos) = (0, [0; 4]);
+    while !bytes.is_empty() {
+        let tag = varint(&mut bytes)?;
+        match (tag >> 3, tag & 7) {
+            (1, 0) => seconds = varint(&mut bytes)? as i64,
+            (2, 5) => nanos.copy_from_slice(&split_to(&mut bytes, 4)?),
+            (_, 0) => drop(varint(&mut bytes)?),
+            (_, 2) => drop(chunk(&mut bytes)?),
+            (_, 5) => drop(split_to(&mut bytes, 4)?),
+            (_, 1) => drop(split_to(&mut bytes, 8)?),
+            _ => return Err("unknown wire type"),
+        }
+    }
+    Ok((seconds, u32::from_le_bytes(nanos)))
 }
 
 fn varint(bytes: &mut Bytes) -> Result<u64, &'static str> {

@@ -57,7 +57,7 @@ pub use directory::{Changed, Changes, Entries, entry_names, lookup};
 pub use document::Document;
 pub use error::Error;
 pub use inline::inlined;
-pub use links::{Fields, Link, links, symlink_target};
+pub use links::{Fields, Link, links, metadata, symlink_target};
 pub use metadata::Metadata;
 pub use multihash_codetable::Code as HashFunction;
 pub use ocipfs_block::{Block, Cid};

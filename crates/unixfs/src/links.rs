@@ -9,7 +9,7 @@ use super::{
     data::{Data, SYMLINK},
     inline,
 };
-use crate::Error;
+use crate::{Error, metadata::Metadata};
 
 /// A link of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,13 +83,26 @@ pub fn symlink_target(cid: &Cid, block: Bytes) -> Result<Option<Bytes>, Error> {
     Ok((data.kind == SYMLINK).then_some(data.bytes))
 }
 
+/// Returns the mode and the time of a file, a directory or a link, which its root has.
+///
+/// # Errors
+/// Fails if the block cannot be decoded.
+pub fn metadata(cid: &Cid, block: Bytes) -> Result<Metadata, Error> {
+    if cid.codec() != DAG_PB {
+        return Ok(Metadata::default());
+    }
+    let Some(data) = Fields::decode(cid, block)?.data else { return Ok(Metadata::default()) };
+    let data = Data::decode(&data).map_err(|why| Error::Invalid { cid: *cid, why: why.into() })?;
+    Ok(data.metadata)
+}
+
 #[cfg(test)]
 mod tests {
     use ipld_dagpb::{PbLink, PbNode};
     use multihash_codetable::{Code, MultihashDigest};
 
     use super::*;
-    use crate::Profile;
+    use crate::{DagOptions, Profile};
 
     #[test]
     fn fields_of_blocks_and_targets_of_links_are_read_as_they_were_written() {
@@ -104,6 +117,24 @@ mod tests {
         assert_eq!(fields.links, [Link { name: "x".into(), cid: leaf.cid, size: leaf.dag_size }]);
         let other = Cid::new_v1(0x72, *leaf.cid.hash());
         assert!(Fields::decode(&other, Bytes::new()).is_err());
+    }
+
+    #[test]
+    fn mode_and_time_are_read_as_they_were_written() {
+        for (mode, mtime) in [
+            (None, None),
+            (Some(0o4644), None),
+            (Some(0), Some((5, 0))),
+            (None, Some((-5, 999_999_999))),
+            (None, Some((1 << 40, 1))),
+        ] {
+            let written = Metadata { mode, mtime };
+            let options = DagOptions { metadata: written, ..Profile::Legacy.options() };
+            let (root, block) = options.symlink("a");
+            assert_eq!(metadata(&root.cid, block.data).unwrap(), written);
+        }
+        let raw = Cid::new_v1(RAW, Code::Sha2_256.digest(b"x"));
+        assert_eq!(metadata(&raw, "x".into()).unwrap(), Metadata::default());
     }
 
     #[test]

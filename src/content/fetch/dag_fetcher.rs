@@ -6,7 +6,7 @@ use ocipfs_node::{Block, BlockFetcher, Cid, inline_bytes, is_trusted_cid};
 use ocipfs_unixfs::{DagNode, RAW, inlined};
 
 use super::{PathWalk, StoredWalk, WalkEnd};
-use crate::content::{CidPath, Content, Error};
+use crate::content::{CidPath, Content, Error, View};
 
 /// A file's first block.
 #[derive(Debug)]
@@ -108,6 +108,7 @@ impl DagFetcher {
             let why = format!("untrusted hash function 0x{:x}", root.hash().code());
             return Err(Error::Corrupt { cid: root, why });
         }
+        View::current().ask_peers_for(&root)?;
         let patience = self.content.settings().find_timeout;
         let block = self.block_fetcher().fetch_root(patience).await?.block;
         self.keep(block)
@@ -125,6 +126,7 @@ impl DagFetcher {
         if is_nothing(cid) {
             return self.keep(Block { cid: *cid, data: Bytes::new() });
         }
+        View::current().ask_peers_for(cid)?;
         if self.block_fetcher.is_none() {
             return self.fetch_first(cid).await;
         }

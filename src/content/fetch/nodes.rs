@@ -8,7 +8,7 @@ use ocipfs_unixfs::DagNode;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::dag_fetcher::block_fetcher;
-use crate::content::{Content, Error, Store, unstored::Unstored};
+use crate::content::{Content, Error, Store, View, unstored::Unstored};
 
 /// Blocks that are asked for at once; so many are in memory before they are decoded.
 const BATCH_SIZE: usize = 64;
@@ -103,6 +103,10 @@ impl Nodes {
         let mut waiting: HashMap<Vec<u8>, Cid> =
             cids.iter().map(|cid| (cid.hash().to_bytes(), *cid)).collect();
         let Some(first) = cids.first().filter(|_| self.failed.is_none()) else { return Ok(Vec::new()) };
+        if let Err(absent) = View::current().ask_peers_for(first) {
+            self.failed = Some(absent.into());
+            return Ok(Vec::new());
+        }
         let (content, search_root) = (&self.content, self.search_root);
         let is_new = self.fetcher.is_none();
         let fetcher = self.fetcher.get_or_insert_with(|| block_fetcher(content, search_root, *first));

@@ -1,6 +1,6 @@
 //! Collection: deletes everything that is unreferenced and not in use.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Instant};
 
 use ocipfs_node::Cid;
 
@@ -14,7 +14,7 @@ use crate::content::{
     store::index::{RetentionClass, is_unreferenced},
     store::{
         Error, Store,
-        graph::{GraphFile, file_of},
+        graph::{BlockKey, GraphFile, file_of},
         now,
     },
 };
@@ -115,7 +115,7 @@ impl GarbageCollector {
         Ok(collected)
     }
 
-    /// Collects like [`Self::collect_with`]; with `before`, files used since then and partial blobs stay.
+    /// Collects like [`Self::collect_with`]; with `before`, files used since then, partial blobs and young blocks stay.
     pub(super) fn collect_older(
         &self,
         store: &Store,
@@ -138,7 +138,8 @@ impl GarbageCollector {
         };
         let mut collected = match dry {
             true => Collected::of_blocks(counted.loose_blocks, counted.loose),
-            false => self.remove_loose(store, &marks)?,
+            false if before.is_none() => self.remove_loose(store, &marks)?,
+            false => self.remove_older_loose(store, &marks)?,
         };
         told(0);
         let mut lot = Vec::new();
@@ -195,9 +196,29 @@ impl GarbageCollector {
         Ok(items.iter().filter(went).filter_map(|item| item.layouts.first().map(|(_, id)| *id)).collect())
     }
 
+    /// Removes unreferenced blocks that belong to no file.
     pub(super) fn remove_loose(&self, store: &Store, marks: &Marks) -> Result<Collected, Error> {
+        self.remove_loose_if(store, marks, |_| true)
+    }
+
+    /// Does the same as [`Self::remove_loose`], except for young blocks.
+    fn remove_older_loose(&self, store: &Store, marks: &Marks) -> Result<Collected, Error> {
+        let now = Instant::now();
+        self.remove_loose_if(store, marks, |cid| !self.young.spares(&BlockKey::of(cid), now))
+    }
+
+    fn remove_loose_if(
+        &self,
+        store: &Store,
+        marks: &Marks,
+        is_due: impl Fn(&Cid) -> bool,
+    ) -> Result<Collected, Error> {
         let mut removed = Collected::default();
-        marks.for_each_loose(BATCH_SIZE, |blocks| {
+        marks.for_each_loose(BATCH_SIZE, |mut blocks| {
+            blocks.retain(|(cid, _)| is_due(cid));
+            if blocks.is_empty() {
+                return Ok(());
+            }
             let cids: Vec<Cid> = blocks.iter().map(|(cid, _)| *cid).collect();
             let gone: HashSet<Cid> = store.remove_blocks(&cids, is_unreferenced)?.into_iter().collect();
             let gone = blocks.iter().filter(|(cid, _)| gone.contains(cid));

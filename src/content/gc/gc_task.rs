@@ -97,7 +97,8 @@ impl GarbageCollector {
             let collected = self.collect_released(store)?;
             tracing::debug!(?collected, "collected released roots");
         }
-        if recount && self.wants_full_collection.swap(false, Ordering::Relaxed) {
+        let is_due = recount && self.young.take_due(Instant::now());
+        if recount && self.wants_full_collection.swap(false, Ordering::Relaxed) || is_due {
             let before = now().saturating_sub(GRACE_PERIOD.as_millis() as u64);
             let collected = self.collect_older(store, false, Some(before), &mut |_| {})?;
             tracing::debug!(?collected, "collected unreferenced content");

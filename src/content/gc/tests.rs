@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::content::{
-    BlobWriter, Document, GcRoot, Profile, locked, release_root, retain_root,
+    BlobWriter, Document, GcRoot, Profile, Settings, locked, release_root, retain_root,
     store::index::{Index, RetainedCounts},
     store::{Leaf, Store, now},
 };
@@ -179,6 +179,21 @@ fn gc_collects_unreachable_and_keeps_reachable_content() {
     assert!(room.store.get(&block(b"alone").cid).unwrap().is_none());
     assert_eq!(room.gc.collect(&room.store, false).unwrap(), Collected::default());
     drop(partial);
+}
+
+#[tokio::test]
+async fn background_collection_spares_blocks_that_a_client_may_pin_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, node) = (Store::open(dir.path()).unwrap(), ocipfs_node::Node::offline(dir.path()).unwrap());
+    let content = Content::new(store, node, Settings::default()).unwrap();
+    let (young, fetched) = (block(b"of a client"), block(b"of a path"));
+    content.put_blocks(vec![young.clone()]).await.unwrap();
+    content.store().put_blocks(std::slice::from_ref(&fetched)).unwrap();
+    let is_here = |block: &Block| content.store().get(&block.cid).unwrap().is_some();
+    let collect =
+        |before| content.0.gc.collect_older(content.store(), false, before, &mut |_| {}).unwrap().blocks;
+    assert_eq!((collect(Some(now())), is_here(&young), is_here(&fetched)), (1, true, false));
+    assert_eq!((collect(None), is_here(&young)), (1, false), "at once for the user");
 }
 
 #[test]

@@ -6,7 +6,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use ocipfs_node::{Cid, as_v1};
+use ocipfs_node::{Cid, FetchError, as_v1};
 use ocipfs_oci::Digest;
 use redb::{ReadTransaction, TableError};
 
@@ -57,17 +57,36 @@ tokio::task_local! {
 
 /// The viewer that a task reads for; none reads for the node itself, and sees everything.
 #[derive(Clone, Default)]
-pub struct View(Option<Arc<dyn Viewer>>);
+pub struct View {
+    viewer: Option<Arc<dyn Viewer>>,
+    /// It reads what is here, and asks no peer.
+    is_local: bool,
+}
 
 impl View {
     /// The view of a viewer.
     pub fn of(viewer: Option<Arc<dyn Viewer>>) -> Self {
-        Self(viewer)
+        Self { viewer, is_local: false }
+    }
+
+    /// The same view, of what is here: no peer is asked.
+    pub fn local(self) -> Self {
+        Self { is_local: true, ..self }
+    }
+
+    /// Fails for a block that is not here, where no peer is asked for it.
+    pub fn ask_peers_for(&self, cid: &Cid) -> Result<(), FetchError> {
+        if self.is_local { Err(FetchError::Offline(*cid)) } else { Ok(()) }
+    }
+
+    /// Whether no peer is asked for what is not here.
+    pub fn is_local(&self) -> bool {
+        self.is_local
     }
 
     /// Whether nothing is hidden from the viewer.
     pub fn sees_all(&self) -> bool {
-        self.0.is_none()
+        self.viewer.is_none()
     }
 
     /// Returns the view of this task.
@@ -154,7 +173,7 @@ impl Store {
 
     /// Whether the viewer of this task may read a block, be it here or not.
     pub fn is_visible(&self, cid: &Cid) -> Result<bool, Error> {
-        let Some(viewer) = View::current().0 else { return Ok(true) };
+        let Some(viewer) = View::current().viewer else { return Ok(true) };
         self.is_seen(cid, &self.sight_of(&|name| viewer.sees(name), &|name| viewer.sees_unsigned(name)))
     }
 
@@ -189,7 +208,7 @@ impl Store {
         &self,
         find: impl Fn(&ReadTransaction) -> Result<Vec<u64>, Error>,
     ) -> Result<bool, Error> {
-        let Some(viewer) = View::current().0 else { return Ok(true) };
+        let Some(viewer) = View::current().viewer else { return Ok(true) };
         let (sees, unsigned) = (|name: &str| viewer.sees(name), |name: &str| viewer.sees_unsigned(name));
         let sight = self.sight_of(&sees, &unsigned);
         let found = self.0.database.read(|read| {

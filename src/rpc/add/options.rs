@@ -13,9 +13,8 @@ const DEFAULT_INLINE_BYTES: usize = 32;
 const MAX_INLINE_BYTES: usize = 64;
 const DEFAULT_HASH: &str = "sha2-256";
 /// Options that would change what is stored, and why each is not supported.
-const UNSUPPORTED: [(&str, &str); 4] = [
+const UNSUPPORTED: [(&str, &str); 3] = [
     ("nocopy", "files are copied into the store, which verifies them"),
-    ("fscache", "files are copied into the store, which verifies them"),
     ("to-files", "there is no MFS"),
     ("max-directory-links", "directories are sharded by their size alone"),
 ];
@@ -29,6 +28,8 @@ pub struct AddOptions {
     pub only_hash: bool,
     /// Put everything into one directory.
     pub wraps: bool,
+    /// Add directories without entries.
+    pub empty_dirs: bool,
     /// Tell how much of a file came.
     pub progress: bool,
     /// Pin the roots.
@@ -64,6 +65,7 @@ impl AddOptions {
             preserve_mtime,
             only_hash: args.is_set("only-hash")?,
             wraps: args.is_set("wrap-with-directory")?,
+            empty_dirs: args.flag("empty-dirs")?.unwrap_or(true),
             progress: args.is_set("progress")?,
             pins: args.flag("pin")?.unwrap_or(true),
             pin_name: args.text("pin-name").unwrap_or_default().chars().take(255).collect(),
@@ -205,7 +207,7 @@ mod tests {
         ] {
             assert!(parse(query).is_err(), "{query}");
         }
-        assert!(parse("trickle=false&nocopy=false").is_ok());
+        assert!(parse("trickle=false&nocopy=false&fscache=true").is_ok());
         assert!(parse("trickle=true&cid-version=1").unwrap().file.dag.trickle);
         let given = parse("mode=0644&mtime=-5&mtime-nsecs=7&cid-version=1").unwrap();
         assert!(!given.file.dag.raw_leaves);

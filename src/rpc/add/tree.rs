@@ -22,6 +22,8 @@ pub struct AddedTree {
     is_unnamed_directory: bool,
     /// Mode and time of a directory that is named only by what is in it.
     implied: Metadata,
+    /// Directories without entries are left out, but for those at the top.
+    omits_empty: bool,
     count: usize,
 }
 
@@ -31,6 +33,14 @@ enum TreeEntry {
     Directory(Directory),
 }
 
+impl TreeEntry {
+    fn omit_empty(&mut self) {
+        if let Self::Directory(below) = self {
+            below.omit_empty();
+        }
+    }
+}
+
 /// A directory, and its mode and time.
 #[derive(Debug, Default)]
 struct Directory {
@@ -38,10 +48,24 @@ struct Directory {
     metadata: Metadata,
 }
 
+impl Directory {
+    /// Leaves out the directories below it that have no entries.
+    fn omit_empty(&mut self) {
+        self.entries
+            .retain(|_, entry| !matches!(entry, TreeEntry::Directory(below) if below.entries.is_empty()));
+        self.entries.values_mut().for_each(TreeEntry::omit_empty);
+    }
+}
+
 impl AddedTree {
     /// Begins without entries; directories that are named only by what is in them have this mode and time.
     pub fn new(implied: Metadata) -> Self {
         Self { implied, ..Self::default() }
+    }
+
+    /// Leaves out directories without entries, but for those at the top. As in Kubo, a directory stays that has only such.
+    pub fn omit_empty(&mut self) {
+        self.omits_empty = true;
     }
 
     /// Whether nothing was added.
@@ -89,8 +113,14 @@ impl AddedTree {
         wrapped: Option<Metadata>,
         told: &mut Vec<(String, Root)>,
     ) -> Result<Vec<Root>, Error> {
-        let Self { mut top, unnamed, is_unnamed_directory, .. } = self;
-        if wrapped.is_some() || is_unnamed_directory {
+        let Self { mut top, unnamed, is_unnamed_directory, omits_empty, .. } = self;
+        let is_one = wrapped.is_some() || is_unnamed_directory;
+        match omits_empty {
+            true if is_one => top.omit_empty(),
+            true => top.entries.values_mut().for_each(TreeEntry::omit_empty),
+            false => {}
+        }
+        if is_one {
             if let Some(root) = unnamed {
                 top.entries.insert(root.cid.to_string(), TreeEntry::File(root));
             }

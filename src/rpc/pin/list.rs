@@ -17,6 +17,7 @@ use crate::{
     rpc::{
         Rpc,
         args::Args,
+        cids,
         error::Error,
         path,
         reply::{self, Stream},
@@ -101,7 +102,7 @@ pub async fn ls(State(rpc): State<Rpc>, args: Args, headers: HeaderMap) -> Resul
 
 fn listed_pin(pin: PinInfo) -> ListedPin {
     let kind = if pin.is_recursive { "recursive" } else { "direct" };
-    ListedPin { cid: pin.cid.to_string(), r#type: kind.into(), name: pin.name }
+    ListedPin { cid: cids::text(&pin.cid), r#type: kind.into(), name: pin.name }
 }
 
 async fn listed(rpc: &Rpc, kinds: Kinds) -> Result<Vec<ListedPin>, Error> {
@@ -115,7 +116,7 @@ async fn listed(rpc: &Rpc, kinds: Kinds) -> Result<Vec<ListedPin>, Error> {
         while let Some(next) = blocks.recv().await {
             let cid = next?.block.cid;
             if !pinned.contains_key(&cid) {
-                all.push(ListedPin { cid: cid.to_string(), r#type: "indirect".into(), name: String::new() });
+                all.push(ListedPin { cid: cids::text(&cid), r#type: "indirect".into(), name: String::new() });
             }
         }
     }
@@ -133,8 +134,8 @@ async fn find(rpc: &Rpc, text: &str, kinds: Kinds) -> Result<ListedPin, Error> {
         let mut blocks = rpc.content().stored_dag(vec![pin.cid], extent);
         while let Some(next) = blocks.recv().await {
             if next?.block.cid == cid {
-                let kind = format!("indirect through {}", pin.cid);
-                return Ok(ListedPin { cid: cid.to_string(), r#type: kind, name: String::new() });
+                let kind = format!("indirect through {}", cids::text(&pin.cid));
+                return Ok(ListedPin { cid: cids::text(&cid), r#type: kind, name: String::new() });
             }
         }
     }

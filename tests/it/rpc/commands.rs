@@ -145,12 +145,28 @@ async fn rpc_never_publishes_under_the_publish_key() {
     rpc.node.ask(&["name", "key", "new", "releases"]);
     rpc.node.stop();
     let rpc = Rpc::start_in(dir.path(), &["--publish-key", "releases"]);
-    for command in
-        ["name/publish?arg=CID&key=releases", "key/rm?arg=releases", "key/rename?arg=releases&arg=x"]
-    {
+    let published = rpc.node.status()["published"]["name"].as_str().unwrap().to_owned();
+    for name in ["other", "third"] {
+        rpc.json(&format!("key/gen?arg={name}")).await;
+    }
+    for command in [
+        "name/publish?arg=CID&key=releases",
+        "key/rm?arg=releases",
+        "key/rm?arg=third&arg=releases",
+        "key/rename?arg=releases&arg=x",
+        "key/rename?arg=releases&arg=other&force=true",
+        "key/rename?arg=other&arg=releases&force=true",
+    ] {
         let message = rpc.failure(&command.replace("CID", &cid)).await;
         assert!(message.contains("--publish-key"), "{command}: {message}");
     }
+    for command in ["key/gen?arg=releases", "key/rename?arg=other&arg=releases"] {
+        assert!(rpc.failure(command).await.contains("exists"), "{command}");
+    }
+    let keys = rpc.json("key/list").await;
+    assert!(keys["Keys"].as_array().unwrap().contains(&json!({ "Name": "releases", "Id": published })));
+    let renamed = rpc.json("key/rename?arg=other&arg=another&force=true").await;
+    assert_eq!(renamed["Overwrite"], false);
     rpc.node
         .command(&["name", "publish", &format!("/ipfs/{cid}"), "--key", "releases"])
         .failed(1, &["--publish-key", "hint:"]);
@@ -166,6 +182,10 @@ async fn rpc_content_is_fetched_from_another_node() {
     assert!(other.bytes(&format!("cat?arg={cid}")).await == bytes);
     let peers = other.json("swarm/peers").await;
     assert_eq!(peers["Peers"][0]["Peer"], one.node.peer());
+    // Kubo's command line adds the peer ID.
+    let address = peers["Peers"][0]["Addr"].as_str().unwrap();
+    assert!(address.starts_with("/ip4/127.0.0.1/") && !address.contains("/p2p/"), "{address}");
+    assert_eq!(other.json("swarm/addrs").await["Addrs"][one.node.peer()], json!([address]));
     let id = one.json("id").await;
     assert_eq!(id["ID"], one.node.peer());
 }

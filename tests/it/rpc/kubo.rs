@@ -19,6 +19,7 @@ pub fn trials() -> Vec<Trial> {
     let mut all = trials![needs KUBO.available();
         kubo_cli_adds_reads_pins_and_publishes_through_our_rpc,
         kubo_cli_exports_and_imports_through_our_rpc,
+        rpc_refs_equal_those_of_kubo,
         rpc_cids_of_files_with_modes_and_times_equal_those_of_kubo,
     ];
     let name = concat!(module_path!(), "::rpc_cids_equal_those_of_kubo_for_the_same_options");
@@ -167,6 +168,11 @@ async fn rpc_cids_equal_those_of_kubo_for_the_same_options() {
             &["--inline", "--inline-limit=64"],
             &["--wrap-with-directory"],
             &["--max-file-links=3", "--cid-version=1"],
+            &["--empty-dirs=false"],
+            &["--fscache"],
+            &["--cid-base=base32"],
+            &["--cid-base=base58btc", "--cid-version=1"],
+            &["--upgrade-cidv0-in-output"],
         ] {
             for paths in [&["-r", "d"][..], &["big"], &["none"]] {
                 let args = [&["add", "-q", "--progress=false"], options, paths].concat();
@@ -178,6 +184,39 @@ async fn rpc_cids_equal_those_of_kubo_for_the_same_options() {
         for options in [&[][..], &["--cid-version=1"]] {
             let args = [&["add", "-rQ", "--progress=false", many], options].concat();
             assert_eq!(ours.run(&args), kubo.run(&args), "{args:?}");
+        }
+    })
+    .await;
+    drop(rpc);
+}
+
+async fn rpc_refs_equal_those_of_kubo() {
+    let rpc = Rpc::start(&[]);
+    let ours = Kubo::client(&rpc.api());
+    blocking(move || {
+        let kubo = Kubo::offline();
+        write_tree(&ours);
+        write_tree(&kubo);
+        let root = kubo.run(&["add", "-rQ", "--progress=false", "d"]);
+        ours.run(&["add", "-rQ", "--progress=false", "d"]);
+        for options in [
+            &[][..],
+            &["-e"],
+            &["-r"],
+            &["-e", "-r"],
+            &["-e", "-r", "--cid-base=base32"],
+            &["--format=<src> <dst> <linkname>"],
+        ] {
+            let args = [&["refs"], options, &[root.trim()]].concat();
+            // Of nodes below each other the order is another one.
+            let sorted = |text: String| {
+                let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+                lines.sort();
+                lines
+            };
+            let refs = sorted(ours.run(&args));
+            assert!(!refs.is_empty(), "{args:?}");
+            assert_eq!(refs, sorted(kubo.run(&args)), "{args:?}");
         }
     })
     .await;
