@@ -9,7 +9,7 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tower_service::Service;
 
-use super::{Page, files::FILES, session::Session};
+use super::{Page, files::FILES, session::PageSession};
 use crate::http::page_visitor::PageVisitor;
 
 const MAX_PAGE_BYTES: usize = 150_000;

@@ -47,6 +47,7 @@ fn start_errors(text: &mut String) {
     instances!(text, ocipfs_node::ConnectError,
         E::NoPeerId(_) => E::NoPeerId(ocipfs_node::NoPeerId(address())),
         E::Unreachable { .. } => E::Unreachable { address: address(), why: why() },
+        E::Own(_) => E::Own(address()),
         E::Stopped(_) => E::Stopped(Stopped),
     );
 }
