@@ -79,21 +79,20 @@ fn error_hint_and_log_texts_are_as_reviewed() {
     let error = Regex::new(&format!(
         r"#\[error\(\s*({LITERAL})[^\]]*\)\]\s*(?:\#\[[^\]]*\]\s*)*(?:pub(?:\(\w+\))?\s+)?(?:struct\s+)?(\w+)"
     ));
-    let (error, literal) = (error.unwrap(), Regex::new(LITERAL).unwrap());
+    let error = error.unwrap();
     let (mut errors, mut log, mut texts) = (String::new(), String::new(), String::new());
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     for path in sources(root) {
-        let source = without_tests_and_comments(&std::fs::read_to_string(&path).unwrap());
+        let source = std::fs::read_to_string(&path).unwrap();
+        let source = without_tests(&source);
         let path = path.strip_prefix(root).unwrap();
-        let of_errors =
-            error.captures_iter(&source).map(|found| (found.get(1).unwrap(), found[2].to_owned()));
+        let of_errors = error.captures_iter(source).map(|found| (found.get(1).unwrap(), found[2].to_owned()));
         let of_errors: Vec<_> = of_errors.map(|(text, name)| (text.range(), format!("{name}: "))).collect();
-        let of_log: Vec<_> = messages(&source).into_iter().map(|range| (range, String::new())).collect();
+        let of_log: Vec<_> = messages(source).into_iter().map(|range| (range, String::new())).collect();
         let listed =
             |at: &Range<usize>| of_errors.iter().chain(&of_log).any(|(range, _)| range.start == at.start);
-        let others =
-            literal.find_iter(&source).filter(|found| !listed(&found.range()) && is_text(&source, found));
-        let others = others.map(|found| (found.range(), String::new())).collect();
+        let is_other = |at: &Range<usize>| !listed(at) && is_text(source, at);
+        let others = literals(source).into_iter().filter(is_other).map(|at| (at, String::new())).collect();
         for (all, found) in [(&mut errors, of_errors), (&mut log, of_log), (&mut texts, others)] {
             if !found.is_empty() {
                 let _ = writeln!(all, "{}", path.display());
@@ -108,12 +107,24 @@ fn error_hint_and_log_texts_are_as_reviewed() {
     insta::assert_snapshot!("texts", texts);
 }
 
-const LITERAL: &str = r#""(?:[^"\\]|\\.)*""#;
+const LITERAL: &str = r#"(?s:"(?:[^"\\]|\\.)*")"#;
 
-/// Whether a literal is a text that users may read: three words, and no reason why something cannot happen.
-fn is_text(source: &str, literal: &regex::Match) -> bool {
-    let words = literal.as_str().split_whitespace().filter(|word| word.chars().any(char::is_alphabetic));
-    words.count() >= 3 && !source[..literal.start()].trim_end().ends_with("expect(")
+/// Whether a literal is a text that users may read: three words, and neither a part of the help nor a reason why something
+/// cannot happen.
+fn is_text(source: &str, literal: &Range<usize>) -> bool {
+    let words =
+        source[literal.clone()].split_whitespace().filter(|word| word.chars().any(char::is_alphabetic));
+    let before = source[..literal.start].trim_end();
+    words.count() >= 3 && !before.ends_with("expect(") && !before.ends_with("help =")
+}
+
+/// The string literals of a source; quotes in comments and in characters begin none.
+fn literals(source: &str) -> Vec<Range<usize>> {
+    let tokens = Regex::new(&format!(
+        r##"//[^\n]*|(?s:/\*.*?\*/)|\br#"(?s:.*?)"#|\br"[^"]*"|({LITERAL})|b?'(?:[^'\\\n]|\\[^\n]+?)'"##
+    ));
+    let tokens = tokens.unwrap();
+    tokens.captures_iter(source).filter_map(|token| Some(token.get(1)?.range())).collect()
 }
 
 /// The messages of the log macros, which are the first of their arguments that are literals.
@@ -146,11 +157,14 @@ fn messages(source: &str) -> Vec<Range<usize>> {
     found
 }
 
-/// A file without its unit tests, its comments, and quotes that begin no literal.
-fn without_tests_and_comments(source: &str) -> String {
-    let source = source.split("#[cfg(test)]\nmod tests {").next().unwrap();
-    let lines = source.lines().filter(|line| !line.trim_start().starts_with("//"));
-    lines.collect::<Vec<_>>().join("\n").replace("'\"'", "' '")
+/// A file without its unit tests.
+fn without_tests(source: &str) -> &str {
+    source.split("#[cfg(test)]\nmod tests {").next().unwrap()
+}
+
+/// Whether the name of a file says that only tests use it.
+fn is_test(name: &str) -> bool {
+    ["test", "model.rs", "fixtures", "simulat"].iter().any(|part| name.contains(part))
 }
 
 /// The Rust files of the program and of its crates that are no tests.
@@ -161,7 +175,7 @@ fn sources(root: &Path) -> Vec<PathBuf> {
             let name = path.file_name().unwrap().to_str().unwrap();
             match path.is_dir() {
                 true if !matches!(name, "tests" | "examples" | "simulation") => collect(&path, files),
-                false if name.ends_with(".rs") && !name.contains("test") => files.push(path),
+                false if name.ends_with(".rs") && !is_test(name) => files.push(path),
                 _ => {}
             }
         }
