@@ -30,11 +30,13 @@ settle() {
 nodes() { jobs -l | awk '/ocipfs.* serve/ { print $2 }'; }
 # Other servers listen, and nodes that follow one of these nodes serve what that has published.
 is_quiet() {
-    local pid globals
+    local pid globals all
+    # A subshell knows no jobs.
+    all=$(nodes)
     for pid in $(jobs -l | awk '/Running/ && !/ocipfs/ { print $2 }'); do
         ss -Hltnp | grep -q "pid=$pid,\|pid=$(pgrep -P "$pid" | head -1)," || return 1
     done
-    for pid in $(nodes); do
+    for pid in $all; do
         [ -e "$HOME/serving/$pid.globals" ] && kill -0 "$pid" 2>/dev/null || continue
         readarray -t globals <"$HOME/serving/$pid.globals"
         "$PROGRAM" "${globals[@]}" status --json 2>/dev/null || true
