@@ -29,7 +29,7 @@ use std::{
     thread,
 };
 
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
 use tokio::{runtime::Handle, sync::oneshot};
 
 use crate::control::{
@@ -127,7 +127,13 @@ impl From<Failure> for Exit {
 
 impl From<clap::Error> for Exit {
     fn from(error: clap::Error) -> Self {
-        let text = error.to_string();
+        let text = match error.kind() {
+            // Its text is the help.
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+                "a subcommand is missing\n\n`--help` lists them".into()
+            }
+            _ => error.to_string(),
+        };
         let mut parts = text.split("\n\n").map(str::trim);
         let message = parts.next().unwrap_or_default().trim_start_matches("error: ");
         let mut hints = parts.filter(|part| !part.starts_with("For more information"));

@@ -1,4 +1,4 @@
-//! The OCI distribution API on axum: the one place that knows HTTP statuses and OCI error codes.
+//! The OCI distribution API on axum, with its HTTP statuses and OCI error codes.
 
 mod auth;
 mod blobs;

@@ -52,6 +52,10 @@ fn a_wrong_command_line_is_an_error_with_a_hint() {
     let (message, hint) = failure(&["ocipfs", "name", "resolve"]);
     assert!(message.contains("required arguments were not provided:\n  <"), "{message}");
     assert!(hint.starts_with("Usage: ocipfs name resolve"), "{hint}");
+    assert_eq!(
+        failure(&["ocipfs", "name"]),
+        ("a subcommand is missing".into(), "`--help` lists them".into())
+    );
 }
 
 /// The language of the command line is reviewed by reading this snapshot.
@@ -164,7 +168,7 @@ fn without_tests(source: &str) -> &str {
 
 /// Whether the name of a file says that only tests use it.
 fn is_test(name: &str) -> bool {
-    ["test", "model.rs", "fixtures", "simulat"].iter().any(|part| name.contains(part))
+    ["test.rs", "tests.rs", "model.rs", "fixtures.rs", "simulated.rs"].contains(&name)
 }
 
 /// The Rust files of the program and of its crates that are no tests.

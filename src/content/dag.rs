@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
 use ocipfs_node::{Block, Cid, FetchError};
-use ocipfs_unixfs::{Child, DagNode, Fields, Link, Metadata, RAW, metadata, symlink_target};
+use ocipfs_unixfs::{Child, DagNode, Fields, Link, symlink_target};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use super::{CidPath, Content, Error, Store, StoreError, View, fetch::DagFetcher};
@@ -58,12 +58,33 @@ impl Content {
     }
 
     /// Fails if a block of a DAG is not here, and the task reads only what is here.
+    pub async fn check_stored(&self, root: Cid) -> Result<(), Error> {
+        self.check_each_stored(root, |_, _| Ok(())).await
+    }
+
+    /// Does the same for a file that is not stored as one: its download asks peers for blocks that it may not take over.
     pub(super) async fn may_download(&self, root: Cid) -> Result<(), Error> {
-        if View::current().is_local() {
-            let mut blocks = self.stored_dag(vec![root], Extent::default());
-            while let Some(next) = blocks.recv().await {
-                next?;
-            }
+        let share = self.settings().share;
+        let check = move |store: &Store, cid: Cid| match share.missing(store, vec![cid])?.is_empty() {
+            true => Ok(()),
+            false => Err(FetchError::Offline(cid).into()),
+        };
+        self.check_each_stored(root, check).await
+    }
+
+    async fn check_each_stored(
+        &self,
+        root: Cid,
+        check: impl Fn(&Store, Cid) -> Result<(), Error> + Clone + Send + 'static,
+    ) -> Result<(), Error> {
+        if !View::current().is_local() {
+            return Ok(());
+        }
+        let mut blocks = self.stored_dag(vec![root], Extent::default());
+        while let Some(next) = blocks.recv().await {
+            let (cid, check, store) = (next?.block.cid, check.clone(), self.store().clone());
+            let checked = tokio::task::spawn_blocking(move || check(&store, cid));
+            checked.await.map_err(Error::stopped)??;
         }
         Ok(())
     }
@@ -141,14 +162,6 @@ impl Content {
         match file.node {
             DagNode::File { children, .. } => Ok(children),
             _ => Ok(Vec::new()),
-        }
-    }
-
-    /// Returns the mode and the time of a file, a directory or a link, by its root.
-    pub async fn metadata(&self, root: Cid) -> Result<Metadata, Error> {
-        match root.codec() {
-            RAW => Ok(Metadata::default()),
-            _ => Ok(metadata(&root, self.block(root).await?)?),
         }
     }
 

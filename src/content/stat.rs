@@ -1,7 +1,7 @@
 //! What a path leads to, without its bytes.
 
 use ocipfs_node::Cid;
-use ocipfs_unixfs::DagNode;
+use ocipfs_unixfs::{DagNode, Metadata, metadata};
 
 use super::{
     CidPath, Content, Error, Root,
@@ -48,6 +48,8 @@ pub struct DagEntry {
     pub kind: EntryKind,
     /// The links of its root block.
     pub links: usize,
+    /// Its mode and its time, as far as they are stored.
+    pub metadata: Metadata,
 }
 
 impl Content {
@@ -57,13 +59,14 @@ impl Content {
         let (cid, node) = fetcher.resolve(at).await?;
         let block = fetcher.block(&cid).await?;
         self.keep_blocks(fetcher.take_fetched()).await;
+        let metadata = metadata(&cid, block.clone())?;
         let root = Root::of(cid, block)?;
         let (kind, links) = match &node {
             DagNode::File { children, .. } => (EntryKind::File, children.len()),
             DagNode::Directory(links) | DagNode::Shard { links, .. } => (EntryKind::Directory, links.len()),
             DagNode::Symlink => (EntryKind::Link, 0),
         };
-        Ok(DagEntry { root, kind, links })
+        Ok(DagEntry { root, kind, links, metadata })
     }
 
     /// Finds a file and its size; its bytes stay where they are.

@@ -35,10 +35,8 @@ pub async fn get(State(rpc): State<Rpc>, args: Args, headers: HeaderMap) -> Resu
     let text = args.one(0, "ipfs-path")?;
     let at = path::resolve(&rpc, text).await?;
     let entry = rpc.content().entry(&at).await?;
-    if View::current().is_local() {
-        // An error in the middle of the archive would say less.
-        rpc.content().fetch_all(entry.root.cid, &mut |_| {}).await?;
-    }
+    // An error in the middle of the archive would say less.
+    rpc.content().check_stored(entry.root.cid).await?;
     let is_file = entry.kind == EntryKind::File;
     let compresses = args.is_set("compress")?;
     let level = args.option::<u32>("compression-level")?.unwrap_or(DEFAULT_LEVEL);
@@ -97,11 +95,10 @@ fn append<W: Write>(
         return Err(io::Error::other(format!("directories deeper than {MAX_DEPTH} levels")));
     }
     let entry = wait(Box::pin(content.entry(at)))?;
-    let metadata = wait(Box::pin(content.metadata(entry.root.cid)))?;
-    if let Some(time) = metadata.mtime.and_then(exact_time) {
+    if let Some(time) = entry.metadata.mtime.and_then(exact_time) {
         tar.append_pax_extensions([("mtime", time.as_bytes())])?;
     }
-    let mut header = header(entry.kind, metadata);
+    let mut header = header(entry.kind, entry.metadata);
     match entry.kind {
         EntryKind::File => {
             header.set_size(entry.root.size);
@@ -135,7 +132,9 @@ fn header(kind: EntryKind, metadata: Metadata) -> Header {
     let now = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     let seconds = metadata.mtime.map(|(seconds, _)| u64::try_from(seconds).unwrap_or_default());
     header.set_mtime(seconds.unwrap_or_else(now));
-    header.set_mode(metadata.mode.unwrap_or(match kind {
+    // As Kubo: nothing but permissions, and none are none.
+    let mode = metadata.mode.map(|mode| mode & 0o7777).filter(|mode| *mode != 0);
+    header.set_mode(mode.unwrap_or(match kind {
         EntryKind::File => 0o644,
         EntryKind::Directory => 0o755,
         EntryKind::Link => 0o777,

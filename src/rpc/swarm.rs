@@ -84,10 +84,13 @@ pub async fn listen_addrs(State(rpc): State<Rpc>) -> Json<Value> {
     Json(json!({ "Strings": addresses.iter().map(bare).collect::<Vec<_>>() }))
 }
 
-/// Returns an address without the peer ID at its end.
+/// Returns an address without the peer ID at its end. That of a peer that came over a relay may be nothing else, and stays.
 fn bare(address: &Multiaddr) -> String {
     let text = address.to_string();
-    text.rsplit_once("/p2p/").map_or(text.clone(), |(address, _)| address.into())
+    match text.rsplit_once("/p2p/") {
+        Some((bare, id)) if !bare.is_empty() && !id.contains('/') => bare.into(),
+        _ => text,
+    }
 }
 
 /// Searches the providers of a CID.
@@ -149,4 +152,25 @@ fn addresses(rpc: &Rpc, peer: &PeerId) -> Vec<String> {
 fn event(peer: &PeerId, addresses: Vec<String>, kind: u8) -> Value {
     let response = json!({ "ID": peer.to_string(), "Addrs": addresses });
     json!({ "Extra": "", "ID": "", "Responses": [response], "Type": kind })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_has_no_peer_id_at_its_end_unless_it_has_nothing_else() {
+        let relay = "12D3KooWRt2BXTBtWbN6MhGTQwT8mEiQvRqwGPxLffD4WCnPut1e";
+        for (address, expected) in [
+            (format!("/ip4/127.0.0.1/tcp/1/p2p/{relay}"), "/ip4/127.0.0.1/tcp/1".to_owned()),
+            ("/ip4/127.0.0.1/tcp/1".into(), "/ip4/127.0.0.1/tcp/1".into()),
+            (format!("/p2p/{relay}"), format!("/p2p/{relay}")),
+            (
+                format!("/ip4/127.0.0.1/tcp/1/p2p/{relay}/p2p-circuit"),
+                format!("/ip4/127.0.0.1/tcp/1/p2p/{relay}/p2p-circuit"),
+            ),
+        ] {
+            assert_eq!(bare(&address.parse().unwrap()), expected);
+        }
+    }
 }

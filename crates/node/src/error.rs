@@ -154,8 +154,10 @@ pub enum ConnectError {
         /// The failures of all transports, in plain words.
         why: String,
     },
-    /// The node listens at the address itself.
-    #[error("cannot reach {0}: the address is this node's own")]
+    /// The peer ID is that of the node itself.
+    #[error(
+        "cannot reach {0}: the peer ID is this node's own: the address is its own, or another node uses a copy of its identity"
+    )]
     Own(Multiaddr),
     /// The swarm has stopped.
     #[error(transparent)]

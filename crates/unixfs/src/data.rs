@@ -53,7 +53,7 @@ impl Data {
                 }
                 (6, 0) => message.fanout = Some(varint(&mut rest)?),
                 (7, 0) => message.metadata.mode = u32::try_from(varint(&mut rest)?).ok(),
-                (8, 2) => message.metadata.mtime = Some(time(chunk(&mut rest)?)?),
+                (8, 2) => message.metadata.mtime = time(chunk(&mut rest)?).ok(),
                 (_, 0) => drop(varint(&mut rest)?),
                 (_, 2) => drop(chunk(&mut rest)?),
                 (_, 5) => drop(split_to(&mut rest, 4)?),

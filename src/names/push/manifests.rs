@@ -88,7 +88,8 @@ impl Pushes {
         let mut moved_from = Vec::new();
         for tag in tags.iter().filter(|tag| signatures::collects_signatures(tag)) {
             let before = self.tagged(name, tag).await?;
-            let _turn = self.content().turn_to_parse(bytes.len()).await?;
+            let longest = before.as_ref().map_or(0, |(_, earlier)| earlier.len()).max(bytes.len());
+            let _turn = self.content().turn_to_parse(longest).await?;
             if before.as_ref().is_some_and(|(_, earlier)| !signatures::keeps_layers(bytes, earlier)) {
                 return Err(Error::RemovesSignatures { name: name.clone(), tag: tag.to_string() });
             }

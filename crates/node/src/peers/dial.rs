@@ -48,10 +48,13 @@ impl Peers {
         if self.is_connected(&id) {
             return Ok(id);
         }
+        if id == ipfs.keypair().public().to_peer_id() {
+            return Err(ConnectError::Own(address.clone()));
+        }
         let mut own = address.clone();
         own.pop();
         if ipfs.listening_addresses().await.is_ok_and(|listening| listening.contains(&own)) {
-            return Err(ConnectError::Own(address.clone()));
+            return Err(ConnectError::Unreachable { address: address.clone(), why: OWN_ADDRESS.into() });
         }
         let mut addresses = self.addresses(address).await?;
         for further in self.configured_addresses(&id).into_iter().filter(|further| further != address) {
