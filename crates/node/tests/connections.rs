@@ -261,8 +261,8 @@ async fn all_hear(followers: &[Node], name: &IpnsName, value: &str, deadline: Du
 async fn a_publisher_reaches_three_times_as_many_followers_as_it_has_connections() {
     const FOLLOWERS: usize = 60;
     const TTL: Duration = Duration::from_secs(60);
-    // All is done within a minute, or later on a busy machine.
-    const INTRODUCED: Duration = Duration::from_secs(300);
+    // Within a minute or two, and much later on a busy machine.
+    const INTRODUCED: Duration = Duration::from_secs(600);
     // Well before the followers poll, every five minutes.
     const HEARD: Duration = Duration::from_secs(180);
     let value = |n: usize| format!("/ipfs/bafybeiat5rs4tk3kvllj4uu5zr652qnp7kxc4ttewhc5md23gxflqqp7lu/{n}");
