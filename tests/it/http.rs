@@ -10,6 +10,9 @@ use std::{
 use reqwest::header::HeaderMap;
 use serde_json::Value;
 
+/// What a 404 says where no peer has answered yet; the last one of a name that only peers know the content of.
+const NOT_YET: [&str; 3] =
+    ["no provider found", "no record found", "not found, locally or under a followed name"];
 /// How long what is at a peer is asked for.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -47,8 +50,8 @@ pub async fn get(url: &str) -> Answer {
     ask("GET", url, &[]).await
 }
 
-/// Gets what peers have. A node says 404 where a peer does not answer within seconds, and 504 where it stalls, so on a busy machine a
-/// client asks again.
+/// Gets what peers have, and again while the node has not found it: a peer on a busy machine may take longer to answer than the
+/// node searches.
 pub async fn get_found(url: &str) -> Answer {
     ask_found("GET", url, &[]).await
 }
@@ -58,10 +61,10 @@ pub async fn ask_found(method: &str, url: &str, headers: &[(&str, &str)]) -> Ans
     let start = Instant::now();
     loop {
         let answer = ask(method, url, headers).await;
-        if !matches!(answer.status, 404 | 504) || start.elapsed() > PATIENCE {
+        if !answer.is_late(method) || start.elapsed() > PATIENCE {
             return answer;
         }
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
@@ -74,6 +77,12 @@ impl fmt::Debug for Answer {
 }
 
 impl Answer {
+    /// Whether a node says that no peer answered in time; to `HEAD` it does not say why.
+    fn is_late(&self, method: &str) -> bool {
+        let says = |text: &str| String::from_utf8_lossy(&self.body).contains(text);
+        self.status == 504 || self.status == 404 && (method == "HEAD" || NOT_YET.into_iter().any(says))
+    }
+
     /// Returns a header's text, empty if there is none.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().expect("ASCII"))

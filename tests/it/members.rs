@@ -15,8 +15,8 @@ use tempfile::TempDir;
 use crate::{
     following::{current, known, name_of, push},
     harness::{Layer, Serve, finish, last_line, noise, ocipfs, trials, until},
-    http::get,
-    names::{found, image::Image},
+    http::{get, get_found},
+    names::image::Image,
 };
 
 const LOOPBACK: [&str; 2] = ["--swarm-listen", "/ip4/127.0.0.1/tcp/0"];
@@ -151,7 +151,7 @@ async fn a_removed_member_is_disconnected_everywhere_at_once_and_gets_nothing() 
     assert_eq!(get(&removed.url("/v2/app/manifests/2")).await.status, 404);
     assert_eq!(received(), before);
     // Members among themselves go on.
-    assert_eq!(found(&one.url(&layers[0].manifest_path())).await.status, 200);
+    assert_eq!(get_found(&one.url(&layers[0].manifest_path())).await.status, 200);
     // Nor does a restart help, of either side.
     one.stop();
     removed.stop();

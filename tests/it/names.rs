@@ -11,10 +11,7 @@ mod ipns;
 mod layouts;
 mod refusals;
 
-use std::{
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{path::Path, time::Duration};
 
 use libtest_mimic::Trial;
 use ocipfs_oci::Digest;
@@ -23,7 +20,7 @@ use tempfile::TempDir;
 use crate::{
     dns::Dns,
     harness::Serve,
-    http::{Answer, get},
+    http::{Answer, get, get_found},
     offline::Offline,
 };
 use image::Image;
@@ -31,8 +28,6 @@ use image::Image;
 /// Deadline for names that are looked up again within seconds.
 const SOON: Duration = Duration::from_secs(60);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
-/// What a node says where no peer answered in time.
-const NOT_YET: [&str; 2] = ["no provider found", "no record found"];
 
 pub fn trials() -> Vec<Trial> {
     [
@@ -93,7 +88,7 @@ impl Pair {
 
     /// Asks for what the source has.
     async fn found(&self, path: impl AsRef<str>) -> Answer {
-        found(&self.reader.url(&format!("/v2/{}", path.as_ref()))).await
+        get_found(&self.reader.url(&format!("/v2/{}", path.as_ref()))).await
     }
 
     /// Asks until the answer is as `holds` wants it: earlier results are used for their time to live.
@@ -134,25 +129,6 @@ impl Pair {
         assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
         serde_json::from_value(answer.json()["tags"].clone()).expect("a list")
     }
-}
-
-/// Asks for what a peer has, and again while the node has not found it: a peer on a busy machine may take longer to answer than
-/// the node searches.
-pub async fn found(url: &str) -> Answer {
-    let start = Instant::now();
-    loop {
-        let answer = get(url).await;
-        if !is_late(&answer) || start.elapsed() > SOON {
-            return answer;
-        }
-        tokio::time::sleep(BETWEEN_LOOKS).await;
-    }
-}
-
-/// Whether a node says that no peer answered in time.
-fn is_late(answer: &Answer) -> bool {
-    let says = |text: &str| String::from_utf8_lossy(&answer.body).contains(text);
-    answer.status == 504 || answer.status == 404 && NOT_YET.into_iter().any(says)
 }
 
 #[track_caller]

@@ -10,8 +10,7 @@ use tempfile::TempDir;
 use crate::{
     clients::{Docker, Podman, Skopeo, static_program},
     harness::{Layer, Serve, files_below, noise, tar_of, trials},
-    http::{Answer, get},
-    names::found,
+    http::{Answer, get, get_found},
 };
 
 pub fn trials() -> Vec<Trial> {
@@ -39,7 +38,7 @@ fn split(reference: &str) -> (&str, Option<&str>) {
 }
 
 async fn fetch(node: &Serve, name: &str, rest: &str) -> Answer {
-    let answer = found(&node.url(&format!("/v2/{name}/{rest}"))).await;
+    let answer = get_found(&node.url(&format!("/v2/{name}/{rest}"))).await;
     assert_eq!(answer.status, 200, "{name}/{rest}: {}", String::from_utf8_lossy(&answer.body));
     answer
 }

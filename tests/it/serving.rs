@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     harness::{Layer, Serve, finish, noise, ocipfs, trials},
-    names::found,
+    http::get_found,
 };
 
 pub fn trials() -> Vec<Trial> {
@@ -24,7 +24,7 @@ async fn a_cached_layer_is_served_after_its_provider_is_gone() {
     let reader = Serve::start(&["--peer", source.address()]);
     let layer = Layer::add(&source, &noise(5 << 20));
     let url = reader.url(&layer.blob_path());
-    let first = found(&url).await;
+    let first = get_found(&url).await;
     assert_eq!(first.header("docker-content-digest"), layer.digest);
     assert!(first.body == layer.bytes);
     source.kill();
@@ -56,7 +56,7 @@ async fn stays_below(source: &Serve, readers: &[Serve], passed: impl Fn(&Serve, 
     let layer = Layer::add(source, &noise(8 << 20));
     let start = Instant::now();
     let pulls = readers.iter().map(|reader| async {
-        assert!(found(&reader.url(&layer.blob_path())).await.body == layer.bytes);
+        assert!(get_found(&reader.url(&layer.blob_path())).await.body == layer.bytes);
     });
     futures::future::join_all(pulls).await;
     let bytes = passed(source, readers).as_u64().unwrap();

@@ -19,8 +19,8 @@ use tokio::runtime::Handle;
 use crate::{
     following::{current, follower, push},
     harness::Serve,
-    http::get,
-    names::{found, image::Image, program_layer},
+    http::{get, get_found},
+    names::{image::Image, program_layer},
 };
 
 pub fn trials() -> Vec<Trial> {
@@ -127,7 +127,7 @@ impl Imported {
 
 /// Returns a manifest of a node and its digest.
 fn manifest(node: &Serve, name: &str, reference: &str) -> (String, Value) {
-    let answer = wait(found(&node.url(&format!("/v2/{name}/manifests/{reference}"))));
+    let answer = wait(get_found(&node.url(&format!("/v2/{name}/manifests/{reference}"))));
     assert_eq!(answer.status, 200, "{name}:{reference}: {answer:?}");
     (Digest::sha256_of(&answer.body).to_string(), answer.json())
 }
@@ -156,7 +156,7 @@ fn has_blob(node: &Serve, name: &str, descriptor: &Value) {
 /// Returns the blob of a descriptor.
 fn blob(node: &Serve, name: &str, descriptor: &Value) -> Vec<u8> {
     let digest = descriptor["digest"].as_str().unwrap();
-    let answer = wait(found(&node.url(&format!("/v2/{name}/blobs/{digest}"))));
+    let answer = wait(get_found(&node.url(&format!("/v2/{name}/blobs/{digest}"))));
     assert_eq!(answer.status, 200, "{name}@{digest}: {answer:?}");
     assert_eq!(Digest::sha256_of(&answer.body).to_string(), digest);
     answer.body
