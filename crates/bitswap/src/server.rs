@@ -303,7 +303,7 @@ impl Server {
 
     /// Returns the slot that a block needs, if slots are short and it is large.
     fn slot_for(&self, cid: &Cid, ticket: &mut SlotTicket) -> Result<Option<SendSlot>, ServeWait> {
-        if !ticket.is_waiting() && !self.slots.are_used_up(Instant::now()) {
+        if !ticket.is_waiting() && !(ticket.needs_slots() && self.slots.are_used_up(Instant::now())) {
             return Ok(None);
         }
         match self.blocks.size(cid).ok().flatten() {

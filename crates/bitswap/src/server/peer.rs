@@ -18,8 +18,8 @@ use crate::{
 };
 
 /// Messages in flight to a peer that is alone in wanting something. Several peers share them: of many blocks sent at
-/// once, none is complete and can be passed on early.
-const MAX_IN_FLIGHT: usize = STRIPED_STREAMS + QUEUED_ANSWERS;
+/// once, none is complete and can be passed on early. Where six or more share, each has one at a time.
+const MAX_IN_FLIGHT: usize = STRIPED_STREAMS + QUEUED_ANSWERS + 1;
 
 /// A peer with wants, and the streams to it.
 pub struct ServedPeer {
@@ -89,7 +89,7 @@ impl ServedPeer {
 
     /// Returns whether one more message may be in flight, where so many peers want something.
     pub fn may_be_sent(&self, sharing: usize) -> bool {
-        self.in_flight.count() <= MAX_IN_FLIGHT / sharing.max(1)
+        self.in_flight.count() < (MAX_IN_FLIGHT / sharing.max(1)).max(1)
     }
 }
 

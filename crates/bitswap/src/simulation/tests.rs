@@ -50,6 +50,20 @@ async fn a_seeder_of_sixty_four_readers_sends_at_most_1_5_copies() {
     check_copies(64, 16, 1.5).await;
 }
 
+/// On slow uplinks a block takes longer from the seeder to its first reader and on to the others.
+#[tokio::test(start_paused = true)]
+async fn a_seeder_with_a_slower_uplink_sends_as_few_copies() {
+    for (readers, rate, most) in
+        [(7, 12_500_000, 1.25), (8, 12_500_000, 1.25), (8, 25_000_000, 1.15), (16, 25_000_000, 1.25)]
+    {
+        for seed in 0..2 {
+            let (copies, took) = seeded_copies(seed, readers, 64, Link { rate, ..Link::LAN }).await;
+            println!("{readers} readers, 64 MiB, {rate} B/s: {copies:.2} copies, {took:?}");
+            assert!(copies <= most, "{readers} readers, {rate} B/s, seed {seed}: {copies:.2} copies");
+        }
+    }
+}
+
 /// Blocks that slow readers are sent again and again are held for a bounded time, and slow readers keep no slots.
 #[tokio::test(start_paused = true)]
 async fn a_fast_reader_is_served_beside_forty_slow_ones() {
