@@ -11,7 +11,7 @@ mod index;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
 use ocipfs_node::Cid;
@@ -42,7 +42,7 @@ pub struct Published {
     profile: Profile,
     /// Facts about indexes that were written here, by their roots. They stay valid whether an index was
     /// published or not.
-    indexes: Cache<(Name, Cid), index::RememberedIndex>,
+    indexes: Arc<Cache<(Name, Cid), index::RememberedIndex>>,
 }
 
 /// Result of one publishing step.
@@ -60,10 +60,21 @@ pub struct Advanced {
     pub is_behind: bool,
 }
 
+/// A version that is to be committed.
+struct NextVersion {
+    before: Option<TreeVersion>,
+    changes: Changes,
+    /// Number of the last change that it takes up.
+    last: u64,
+    added: Vec<Cid>,
+    removed: Vec<Cid>,
+    is_behind: bool,
+}
+
 impl Published {
     /// The tree of these repositories, as it is kept in this store.
     pub fn new(store: Store, repositories: Repositories, profile: Profile) -> Self {
-        Self { store, repositories, profile, indexes: Cache::new(INDEX_CACHE_ENTRIES) }
+        Self { store, repositories, profile, indexes: Arc::new(Cache::new(INDEX_CACHE_ENTRIES)) }
     }
 
     /// The repositories.
@@ -125,6 +136,24 @@ impl Published {
 
     /// Takes up a lot of what changed, if anything did. Blocks.
     pub fn advance(&self) -> Result<Option<Advanced>, Error> {
+        // A version shows one moment: what is pushed or deleted while it is made waits for the next one.
+        let Some(next) = self.at(self.repositories.snapshot()?).next_version()? else { return Ok(None) };
+        let version = self.commit(next.before, &next.changes, next.last)?;
+        let replaced = next.before.filter(|before| before.number != version.number);
+        Ok(Some(Advanced {
+            version,
+            replaced,
+            added: next.added,
+            removed: next.removed,
+            is_behind: next.is_behind,
+        }))
+    }
+
+    fn at(&self, repositories: Repositories) -> Self {
+        Self { store: self.store.clone(), repositories, profile: self.profile, indexes: self.indexes.clone() }
+    }
+
+    fn next_version(&self) -> Result<Option<NextVersion>, Error> {
         let due = changes(&self.repositories, BATCH_SIZE)?;
         let Some((last, _)) = due.last() else { return Ok(None) };
         let last = *last;
@@ -151,13 +180,12 @@ impl Published {
         for (name, index) in indexes {
             self.documents(&mut all, name, index);
         }
-        let version = self.commit(before, &all, last)?;
-        let replaced = before.filter(|before| before.number != version.number);
-        Ok(Some(Advanced { version, replaced, added, removed, is_behind: due.len() == BATCH_SIZE }))
+        let is_behind = due.len() == BATCH_SIZE;
+        Ok(Some(NextVersion { before, changes: all, last, added, removed, is_behind }))
     }
 
-    /// Adds what came to a repository after these changes: it may be in the index by now, so it is there, and settled
-    /// the next time.
+    /// Adds what came to a repository after these changes: it is in the index, so it is there, and settled the next
+    /// time.
     fn later(&self, all: &mut Changes, name: &Name, after: u64) -> Result<(), Error> {
         // One without manifests is not published.
         if !self.is_published(name)? {

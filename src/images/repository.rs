@@ -40,6 +40,7 @@ use std::sync::Arc;
 
 use ocipfs_node::Cid;
 use ocipfs_oci::{Digest, MediaType, Name};
+use redb::ReadTransaction;
 use tokio::sync::watch;
 
 use crate::content::{Database, Store, StoreError, now};
@@ -86,7 +87,11 @@ pub struct Pushed {
 
 /// All repositories of a node. Clones are handles on the same.
 #[derive(Clone)]
-pub struct Repositories(Arc<RepositoriesInner>);
+pub struct Repositories {
+    inner: Arc<RepositoriesInner>,
+    /// What reads see; each sees what is committed by then without it.
+    snapshot: Option<Arc<ReadTransaction>>,
+}
 
 struct RepositoriesInner {
     database: Arc<Database>,
@@ -98,13 +103,26 @@ impl Repositories {
     /// Those whose rows are in this index, as this version writes them.
     pub fn new(database: Arc<Database>) -> Self {
         let (changed, freed) = Default::default();
-        Self(Arc::new(RepositoriesInner { database, changed, freed }))
+        Self { inner: Arc::new(RepositoriesInner { database, changed, freed }), snapshot: None }
     }
 
     /// Those of a store, which an earlier version may have written.
     pub fn open(store: &Store) -> Result<Self, StoreError> {
         backfill::run(store, now())?;
         Ok(Self::new(store.database()))
+    }
+
+    /// The repositories as they are now for all reads, whatever is changed later.
+    pub fn snapshot(&self) -> Result<Self, StoreError> {
+        let snapshot = Some(Arc::new(self.inner.database.snapshot()?));
+        Ok(Self { inner: self.inner.clone(), snapshot })
+    }
+
+    fn read<T>(&self, with: impl Fn(&ReadTransaction) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        match &self.snapshot {
+            Some(snapshot) => with(snapshot),
+            None => self.inner.database.read(with),
+        }
     }
 
     /// Changes some, all or nothing, in one commit with what others change at this time.
@@ -122,7 +140,7 @@ impl Repositories {
         clock: impl Fn() -> u64 + Send + 'static,
         mut with: impl FnMut(&Edit) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let (value, removed) = self.0.database.write_together(move |write| {
+        let (value, removed) = self.inner.database.write_together(move |write| {
             let edit = Edit::at(write, clock());
             Ok((with(&edit)?, edit.take_removed()))
         })?;
@@ -133,7 +151,7 @@ impl Repositories {
     /// Tells the watchers what a commit removed.
     fn removed(&self, removed: &[Removed]) {
         if removed.iter().any(|one| one.freed) {
-            self.0.freed.send_replace(());
+            self.inner.freed.send_replace(());
         }
         self.wake();
     }
@@ -141,29 +159,31 @@ impl Repositories {
     /// Has all of a repository published again, or taken out of what is published.
     pub fn publish_again(&self, name: &Name) -> Result<(), StoreError> {
         let of = name.clone();
-        self.0.database.write(move |write| changes::record_change(write, &of, &ChangedItem::Everything))?;
+        self.inner
+            .database
+            .write(move |write| changes::record_change(write, &of, &ChangedItem::Everything))?;
         self.wake();
         Ok(())
     }
 
     /// Wakes when content was released.
     pub fn freed(&self) -> watch::Receiver<()> {
-        self.0.freed.subscribe()
+        self.inner.freed.subscribe()
     }
 
     /// Wakes the watchers of [`Repositories::changed`] after a commit.
     fn wake(&self) {
-        self.0.changed.send_replace(());
+        self.inner.changed.send_replace(());
     }
 
     /// Wakes when there may be new [`changes`].
     pub fn changed(&self) -> watch::Receiver<()> {
-        self.0.changed.subscribe()
+        self.inner.changed.subscribe()
     }
 
     /// The index that they are in, for transactions that change more than repositories.
     pub fn database(&self) -> &Arc<Database> {
-        &self.0.database
+        &self.inner.database
     }
 }
 

@@ -79,6 +79,19 @@ impl Database {
         }
     }
 
+    /// Begins a read of the committed state, which stays as it is whatever is written later. While it is held, neither
+    /// pages that it sees nor a closed file are free.
+    pub fn snapshot(&self) -> Result<ReadTransaction, redb::Error> {
+        let begin = || self.with(|database| Ok(database.begin_read()?));
+        begin().or_else(|error: redb::Error| {
+            if !error.closes_database() {
+                return Err(error);
+            }
+            self.reopen()?;
+            begin()
+        })
+    }
+
     /// Runs a write transaction; when it returns, the changes are on disk. After a disk error the file is reopened for
     /// the next call.
     pub fn write<T, E: DatabaseFailure>(

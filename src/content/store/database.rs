@@ -61,6 +61,11 @@ impl Database {
         self.file.read(with)
     }
 
+    /// Begins a read of what is committed now, whatever is written later.
+    pub fn snapshot(&self) -> Result<ReadTransaction, Error> {
+        Ok(self.file.snapshot()?)
+    }
+
     /// Changes all or nothing; what is committed is on the disk.
     pub fn write<T>(&self, with: impl FnOnce(&WriteTransaction) -> Result<T, Error>) -> Result<T, Error> {
         self.file.write(with)

@@ -1,4 +1,5 @@
 mod histories;
+mod moments;
 
 use std::collections::BTreeMap;
 
@@ -35,6 +36,7 @@ pub(super) fn count(with: impl FnOnce(&mut Counts)) {
     let mut counts = COUNTS.get();
     with(&mut counts);
     COUNTS.set(counts);
+    moments::interrupt();
 }
 
 /// Pushes as the registry makes them.

@@ -106,7 +106,7 @@ pub fn record_change(
 
 /// The oldest changes, each with its number.
 pub fn changes(repositories: &Repositories, most: usize) -> Result<Vec<(u64, Change)>, StoreError> {
-    repositories.database().read(|read| {
+    repositories.read(|read| {
         let mut all = Vec::new();
         if let Some(table) = open(read, CHANGES)? {
             for row in table.iter()?.take(most) {
@@ -137,7 +137,7 @@ pub fn changes_of(
     repository: &Name,
     after: u64,
 ) -> Result<Vec<Change>, StoreError> {
-    repositories.database().read(|read| changes_after(read, repository, after))
+    repositories.read(|read| changes_after(read, repository, after))
 }
 
 /// Returns the changes within a transaction; if too much changed, only that fact.
@@ -167,7 +167,7 @@ pub(super) fn changes_after(
 
 /// How many changes there are.
 pub fn pending(repositories: &Repositories) -> Result<u64, StoreError> {
-    repositories.database().read(|read| {
+    repositories.read(|read| {
         let changes = open(read, CHANGES)?.map_or(Ok(0), |table| table.len())?;
         Ok(changes + open(read, STALE)?.map_or(Ok(0), |table| table.len())?)
     })
@@ -175,7 +175,7 @@ pub fn pending(repositories: &Repositories) -> Result<u64, StoreError> {
 
 /// Whether any change after a number is more than a blob that came, and the number of the last change.
 pub fn matters(repositories: &Repositories, after: u64) -> Result<(bool, u64), StoreError> {
-    repositories.database().read(|read| {
+    repositories.read(|read| {
         let is_stale = match open(read, STALE)? {
             Some(table) => table.range(after + 1..)?.next().is_some(),
             None => false,

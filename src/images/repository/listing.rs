@@ -34,7 +34,7 @@ pub fn is_digest(text: &str) -> bool {
 impl Repositories {
     /// Returns all entries of a repository; none where it does not exist.
     pub fn listing(&self, name: &Name) -> Result<Option<Listing<Pushed>>, StoreError> {
-        self.0.database.read(|read| {
+        self.read(|read| {
             let Some(last_change) = moment(read, name)? else { return Ok(None) };
             let rows = ListingRows::open(read)?;
             let mut entries = Vec::new();
@@ -53,7 +53,7 @@ impl Repositories {
         name: &Name,
         after: u64,
     ) -> Result<Option<Listing<Option<Pushed>>>, StoreError> {
-        self.0.database.read(|read| {
+        self.read(|read| {
             let Some(last_change) = moment(read, name)? else { return Ok(None) };
             let mut texts = BTreeSet::new();
             for change in changes_after(read, name, after)? {

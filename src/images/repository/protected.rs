@@ -17,7 +17,7 @@ impl Repositories {
         digest: &Digest,
         is_immutable: &dyn Fn(&str) -> bool,
     ) -> Result<Option<String>, StoreError> {
-        self.0.database.read(|read| {
+        self.read(|read| {
             let (tags, above) = (open(read, TAGS_OF)?, open(read, REFERENCED_BY)?);
             let (mut waiting, mut seen) = (vec![digest.to_string()], BTreeSet::new());
             while let Some(text) = waiting.pop() {

@@ -43,7 +43,7 @@ pub struct Summary {
 impl Repositories {
     /// How much there is in a repository.
     pub fn summary(&self, name: &Name) -> Result<Summary, StoreError> {
-        self.0.database.read(|read| {
+        self.read(|read| {
             let mut all = Summary::default();
             if let Some(tags) = open(read, TAGS)? {
                 all.tags = rows_below(&tags, name.as_str(), "")?.count() as u64;
@@ -69,13 +69,13 @@ impl Repositories {
     /// Since when a blob waits for a manifest that references it; none where one does.
     pub fn unreferenced_since(&self, name: &Name, digest: &Digest) -> Result<Option<u64>, StoreError> {
         let key = key(&[name.as_str(), &digest.to_string()]);
-        self.0.database.read(|read| UNREFERENCED.since_now(read, &key))
+        self.read(|read| UNREFERENCED.since_now(read, &key))
     }
 
     /// Since when a manifest ages because no tag points at it.
     pub fn untagged_since(&self, name: &Name, digest: &Digest) -> Result<Option<u64>, StoreError> {
         let key = key(&[name.as_str(), &digest.to_string()]);
-        self.0.database.read(|read| {
+        self.read(|read| {
             let untagged = UNTAGGED.since_now(read, &key)?;
             Ok(untagged.or(NEVER_TAGGED.since_now(read, &key)?))
         })
@@ -94,13 +94,13 @@ impl Repositories {
 
     /// How many repositories there are, without a walk.
     pub fn count(&self) -> Result<u64, StoreError> {
-        self.0.database.read(|read| Ok(open(read, REPOSITORIES)?.map_or(Ok(0), |table| table.len())?))
+        self.read(|read| Ok(open(read, REPOSITORIES)?.map_or(Ok(0), |table| table.len())?))
     }
 
     /// Adds so many repositories without content, in one commit.
     #[cfg(test)]
     pub fn fill(&self, count: u32) -> Result<(), StoreError> {
-        self.0.database.write(|write| {
+        self.inner.database.write(|write| {
             let mut table = write.open_table(REPOSITORIES)?;
             (0..count).try_for_each(|n| Ok(table.insert(format!("team/r{n}").as_str(), ()).map(drop)?))
         })
@@ -135,7 +135,7 @@ impl Repositories {
 
     /// Names of repositories.
     pub fn names(&self, last: &str, most: usize) -> Result<Vec<Name>, StoreError> {
-        self.0.database.read(|read| {
+        self.read(|read| {
             let Some(table) = open(read, REPOSITORIES)? else { return Ok(Vec::new()) };
             let start = format!("{last}\0");
             let start = if last.is_empty() { "" } else { start.as_str() };
@@ -186,7 +186,7 @@ impl Repositories {
         key: &str,
         with: impl Fn(V::SelfType<'_>) -> Result<T, StoreError>,
     ) -> Result<Option<T>, StoreError> {
-        self.0.database.read(|read| {
+        self.read(|read| {
             let Some(table) = open(read, table)? else { return Ok(None) };
             table.get(key)?.map(|row| with(row.value())).transpose()
         })
@@ -200,7 +200,7 @@ impl Repositories {
         most: usize,
         with: impl Fn(&str, V::SelfType<'_>) -> Result<T, StoreError>,
     ) -> Result<Vec<T>, StoreError> {
-        self.0.database.read(|read| {
+        self.read(|read| {
             let Some(table) = open(read, table)? else { return Ok(Vec::new()) };
             let rows = rows_below(&table, of, last)?.take(most);
             rows.map(|row| row.map(|(key, row)| with(last_part(key.value()), row.value()))?).collect()

@@ -132,7 +132,7 @@ impl Repositories {
 
     /// Whether a sweep would look at anything: reads alone.
     pub fn is_due(&self, sweep: &Sweep) -> Result<bool, StoreError> {
-        self.database().read(|read| {
+        self.read(|read| {
             for (ages, until) in (1..).map_while(|number| sweep.stage(number)) {
                 if let Some(until) = until
                     && ages.has_due(read, until)?
