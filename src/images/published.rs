@@ -221,7 +221,7 @@ impl Published {
         })?)
     }
 
-    /// A blob or a manifest as it is by now.
+    /// A blob or a manifest as it is.
     fn blob(
         &self,
         all: &mut Changes,

@@ -1,6 +1,7 @@
 //! The Bitswap server: one task per peer takes wants from its ledger, reads the blocks and sends them to the peer's
 //! streams.
 
+mod hold;
 mod peer;
 #[cfg(test)]
 mod simulated;
@@ -43,11 +44,8 @@ const REPLACE_HAVE_WITH_BLOCK: u64 = 1024;
 const MAX_PRESENCES: usize = 512;
 /// Small blocks share a message up to this size.
 const TARGET_MESSAGE_SIZE: usize = 64 << 10;
-/// For each peer that wants something, a further peer waits this long for a large block that was just sent to another
-/// one, which may pass it on meanwhile.
-const HOLD_TIME: Duration = Duration::from_millis(300);
-/// The maximum wait for a block that the peer's reader is waiting for.
-const URGENT_HOLD_TIME: Duration = Duration::from_millis(300);
+/// Held blocks are looked at again after this time: the hold time shrinks when fewer peers share, and peers may leave.
+const HOLD_CHECK_INTERVAL: Duration = Duration::from_millis(300);
 const MAX_SHARING_PEERS: usize = 8;
 
 /// A message to send, and its slot if it is large.
@@ -113,7 +111,17 @@ impl Server {
         let peer = self.peer(peer, |streams| {
             streams.wanting.insert(connection);
         });
-        peer.wants.with(|ledger| ledger.apply(full, entries));
+        let cancelled = peer.wants.with(|ledger| {
+            let cancels = entries.iter().filter(|entry| entry.cancel && ledger.is_ready(&entry.cid));
+            let cancelled: Vec<Cid> = cancels.map(|entry| entry.cid).collect();
+            ledger.apply(full, entries);
+            cancelled
+        });
+        if !cancelled.is_empty() {
+            let recent = locked(&self.recent);
+            let from_others = cancelled.iter().filter(|cid| recent.was_sent_to_another(cid, &peer.id));
+            from_others.for_each(|_| peer.hold.came_from_another());
+        }
         peer.more.notify_one();
     }
 
@@ -269,11 +277,10 @@ impl Server {
                 break;
             }
         }
-        let hold = HOLD_TIME * self.sharing_peers() as u32;
         let mut size: usize = message.blocks.iter().map(|block| block.data.len()).sum();
         let (mut wait, mut slot, mut set_aside) = (ServeWait::Event, None, Vec::new());
         while size < TARGET_MESSAGE_SIZE && set_aside.len() < MAX_SET_ASIDE {
-            match self.next_block(peer, hold) {
+            match self.next_block(peer) {
                 Ok(want) => match self.slot_for(&want.cid, ticket) {
                     Ok(granted) => {
                         let sent = self.answer_block(peer, want, &mut message);
@@ -287,8 +294,8 @@ impl Server {
                     }
                 },
                 Err(until) => {
-                    // The hold time shrinks when fewer peers share, and peers may leave.
-                    let until = until.map(|until| ServeWait::Until(until.min(Instant::now() + HOLD_TIME)));
+                    let check = Instant::now() + HOLD_CHECK_INTERVAL;
+                    let until = until.map(|until| ServeWait::Until(until.min(check)));
                     wait = if wait == ServeWait::Event { until.unwrap_or(wait) } else { wait };
                     break;
                 }
@@ -303,7 +310,7 @@ impl Server {
 
     /// Returns the slot that a block needs, if slots are short and it is large.
     fn slot_for(&self, cid: &Cid, ticket: &mut SlotTicket) -> Result<Option<SendSlot>, ServeWait> {
-        if !ticket.is_waiting() && !(ticket.needs_slots() && self.slots.are_used_up(Instant::now())) {
+        if !ticket.is_waiting() && !self.slots.are_used_up(Instant::now()) {
             return Ok(None);
         }
         match self.blocks.size(cid).ok().flatten() {
@@ -315,11 +322,14 @@ impl Server {
     }
 
     /// Takes the next block of a peer's wants, or returns until when all of them are held.
-    fn next_block(&self, peer: &ServedPeer, hold: Duration) -> Result<Want, Option<Instant>> {
+    fn next_block(&self, peer: &ServedPeer) -> Result<Want, Option<Instant>> {
         let recent = locked(&self.recent);
-        let (longest, hold) = (2 * hold, |urgent| if urgent { hold.min(URGENT_HOLD_TIME) } else { hold });
+        let hold = peer.hold.among(self.sharing_peers());
         peer.wants.with(|ledger| {
-            ledger.next_block(|cid, urgent| recent.times_sent(cid, &peer.id, hold(urgent), longest))
+            ledger.next_block(|cid, urgent| {
+                // A block that the peer's reader is waiting for is held for half the time.
+                recent.times_sent(cid, &peer.id, if urgent { hold / 2 } else { hold }, 2 * hold)
+            })
         })
     }
 
@@ -348,7 +358,12 @@ impl Server {
             return 0;
         }
         let size = data.len();
-        locked(&self.recent).sent(&want.cid, peer.id, size);
+        let mut recent = locked(&self.recent);
+        if recent.was_sent_to_another(&want.cid, &peer.id) {
+            peer.hold.waited_in_vain();
+        }
+        recent.sent(&want.cid, peer.id, size);
+        drop(recent);
         let unsolicited = self.unsolicited_after(peer, &want.cid, &data);
         self.add_block(peer, want.cid, data, message);
         size + unsolicited.map_or(0, |(cid, data)| self.add_block(peer, cid, data, message))

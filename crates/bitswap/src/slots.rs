@@ -3,10 +3,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -17,16 +14,11 @@ use tokio::{
 
 use crate::locked;
 
-const MIB: f64 = (1 << 20) as f64;
 /// Bytes of large blocks that are sent at a time.
-const MAX_BYTES: usize = 4 << 20;
-/// A block that takes this many times as long as the fast ones of late no longer uses its slot, and its peer needs none
-/// until it is fast enough, so that slow peers do not delay others.
-const SLOW_FACTOR: u32 = 3;
-/// The time that a block has in any case, for each MiB.
-const MIN_PATIENCE: Duration = Duration::from_millis(125);
-/// The maximum: slots are of no use below 8 MiB a second.
-const MAX_PATIENCE: Duration = Duration::from_millis(500);
+const MAX_BYTES: usize = 12 << 20;
+/// A block that is written more slowly, in bytes per second, no longer uses its slot, so that slow peers do not delay
+/// others: some 90 MiB a second are granted, whatever the peers do.
+const MIN_RATE: u32 = 8 << 20;
 /// Time that every block has beyond that.
 const MIN_TIME: Duration = Duration::from_millis(10);
 
@@ -34,35 +26,39 @@ const MIN_TIME: Duration = Duration::from_millis(10);
 #[derive(Default)]
 pub struct SendSlots(Mutex<State>);
 
+#[derive(Default)]
 struct State {
     /// For each slot its bytes, and when it expires.
     used: BTreeMap<u64, (usize, Instant)>,
     bytes: usize,
-    waiting: VecDeque<Waiting>,
+    waiting: VecDeque<(usize, oneshot::Sender<SendSlot>)>,
     counter: u64,
-    /// The time that a block has for each MiB, before it is too slow for its slot.
-    patience: Duration,
-}
-
-impl Default for State {
-    fn default() -> Self {
-        let (used, bytes, waiting, counter) = Default::default();
-        // Fast blocks will shorten it. If it began short, a slow uplink would make all peers look slow.
-        Self { used, bytes, waiting, counter, patience: MAX_PATIENCE }
-    }
-}
-
-/// A peer that waits for a slot.
-struct Waiting {
-    bytes: usize,
-    is_slow: Arc<AtomicBool>,
-    granted: oneshot::Sender<SendSlot>,
 }
 
 impl SendSlots {
     /// Returns whether a large block has to wait.
     pub fn are_used_up(&self, now: Instant) -> bool {
         locked(&self.0).is_used_up(now)
+    }
+
+    /// Takes a slot without waiting.
+    fn occupy(self: &Arc<Self>, bytes: usize, now: Instant) -> SendSlot {
+        SendSlot { slots: self.clone(), id: locked(&self.0).add(bytes, now) }
+    }
+
+    /// Takes a slot if one is free, after all those that wait.
+    fn request(
+        self: &Arc<Self>,
+        bytes: usize,
+        now: Instant,
+    ) -> Result<SendSlot, oneshot::Receiver<SendSlot>> {
+        let mut state = locked(&self.0);
+        if !state.is_used_up(now) {
+            return Ok(SendSlot { slots: self.clone(), id: state.add(bytes, now) });
+        }
+        let (granted, slot) = oneshot::channel();
+        state.waiting.push_back((bytes, granted));
+        Err(slot)
     }
 
     /// Grants free slots to those that wait.
@@ -74,11 +70,11 @@ impl SendSlots {
                 if state.bytes >= MAX_BYTES {
                     return;
                 }
-                let Some(Waiting { bytes, is_slow, granted }) = state.waiting.pop_front() else { return };
+                let Some((bytes, granted)) = state.waiting.pop_front() else { return };
                 if granted.is_closed() {
                     continue;
                 }
-                (state.add(self, bytes, is_slow, now), granted)
+                (SendSlot { slots: self.clone(), id: state.add(bytes, now) }, granted)
             };
             // A slot whose receiver is gone is dropped outside the lock, and granted to the next one.
             drop(granted.send(slot));
@@ -92,42 +88,24 @@ impl State {
         self.bytes >= MAX_BYTES || !self.waiting.is_empty()
     }
 
-    fn add(
-        &mut self,
-        slots: &Arc<SendSlots>,
-        bytes: usize,
-        is_slow: Arc<AtomicBool>,
-        now: Instant,
-    ) -> SendSlot {
+    fn add(&mut self, bytes: usize, now: Instant) -> u64 {
         self.counter += 1;
-        // A slow peer's block leaves the slots to others.
-        let used = if is_slow.load(Ordering::Relaxed) { 0 } else { bytes };
-        let expires = now + MIN_TIME + self.patience.mul_f64(bytes as f64 / MIB);
-        self.used.insert(self.counter, (used, expires));
-        self.bytes += used;
-        SendSlot { slots: slots.clone(), id: self.counter, bytes, is_slow, begun: now }
+        let expires = now + MIN_TIME + Duration::from_secs(1) * bytes as u32 / MIN_RATE;
+        self.used.insert(self.counter, (bytes, expires));
+        self.bytes += bytes;
+        self.counter
     }
 
     fn expire(&mut self, now: Instant) {
         let expired: Vec<u64> =
             self.used.iter().filter(|(_, (_, expires))| *expires <= now).map(|(id, _)| *id).collect();
-        for id in expired {
-            self.remove(id);
+        expired.into_iter().for_each(|id| self.remove(id));
+    }
+
+    fn remove(&mut self, id: u64) {
+        if let Some((bytes, _)) = self.used.remove(&id) {
+            self.bytes -= bytes;
         }
-    }
-
-    /// Returns false if the slot had expired.
-    fn remove(&mut self, id: u64) -> bool {
-        let removed = self.used.remove(&id);
-        self.bytes -= removed.map_or(0, |(bytes, _)| bytes);
-        removed.is_some()
-    }
-
-    /// Records how long a block took for each MiB. The patience changes bit by bit: a single block may be fast on a slow
-    /// uplink; and it shrinks sooner than it grows, so that slow peers do not stretch it while others are fast.
-    fn written(&mut self, took: Duration) {
-        let (least, most) = (self.patience - self.patience / 8, self.patience + self.patience / 16);
-        self.patience = (took * SLOW_FACTOR).clamp(least, most).clamp(MIN_PATIENCE, MAX_PATIENCE);
     }
 
     fn next_expiry(&self) -> Option<Instant> {
@@ -139,22 +117,12 @@ impl State {
 pub struct SendSlot {
     slots: Arc<SendSlots>,
     id: u64,
-    bytes: usize,
-    /// Of its peer.
-    is_slow: Arc<AtomicBool>,
-    begun: Instant,
 }
 
 impl Drop for SendSlot {
     fn drop(&mut self) {
-        let now = Instant::now();
-        {
-            let mut state = locked(&self.slots.0);
-            state.expire(now);
-            self.is_slow.store(!state.remove(self.id), Ordering::Relaxed);
-            state.written((now - self.begun).mul_f64(MIB / self.bytes.max(1) as f64));
-        }
-        self.slots.grant(now);
+        locked(&self.slots.0).remove(self.id);
+        self.slots.grant(Instant::now());
     }
 }
 
@@ -163,13 +131,11 @@ pub struct SlotTicket {
     slots: Arc<SendSlots>,
     queued: Option<oneshot::Receiver<SendSlot>>,
     granted: Option<SendSlot>,
-    /// Whether the peer's last block was too slow for its slot.
-    is_slow: Arc<AtomicBool>,
 }
 
 impl SlotTicket {
     pub fn new(slots: &Arc<SendSlots>) -> Self {
-        Self { slots: slots.clone(), queued: None, granted: None, is_slow: Arc::default() }
+        Self { slots: slots.clone(), queued: None, granted: None }
     }
 
     /// Returns a slot for a block of this length, or queues.
@@ -182,14 +148,13 @@ impl SlotTicket {
         if self.queued.is_some() {
             return None;
         }
-        let mut state = locked(&self.slots.0);
-        if !state.is_used_up(now) {
-            return Some(state.add(&self.slots, bytes, self.is_slow.clone(), now));
+        match self.slots.request(bytes, now) {
+            Ok(slot) => Some(slot),
+            Err(queued) => {
+                self.queued = Some(queued);
+                None
+            }
         }
-        let (granted, queued) = oneshot::channel();
-        state.waiting.push_back(Waiting { bytes, is_slow: self.is_slow.clone(), granted });
-        self.queued = Some(queued);
-        None
     }
 
     /// Returns whether the peer is in the queue, or was granted a slot.
@@ -199,12 +164,7 @@ impl SlotTicket {
 
     /// Returns a slot without waiting, for a block that was read while slots were free.
     pub fn slot_at_once(&self, bytes: usize) -> SendSlot {
-        locked(&self.slots.0).add(&self.slots, bytes, self.is_slow.clone(), Instant::now())
-    }
-
-    /// Returns whether the peer's blocks have to wait for slots: not those of a slow peer, which need little of the uplink.
-    pub fn needs_slots(&self) -> bool {
-        !self.is_slow.load(Ordering::Relaxed)
+        self.slots.occupy(bytes, Instant::now())
     }
 
     /// Leaves the queue, and gives a granted slot back.
@@ -264,7 +224,7 @@ mod tests {
         let _of_second = second.slot(BLOCK).unwrap();
         third.granted().await;
         assert!(third.slot(BLOCK).is_some(), "slow blocks give their slots up");
-        assert!(begun.elapsed() > MIN_PATIENCE && begun.elapsed() < MAX_PATIENCE + 2 * MIN_TIME);
+        assert!(begun.elapsed() > Duration::from_millis(100) && begun.elapsed() < Duration::from_millis(200));
     }
 
     #[tokio::test(start_paused = true)]
@@ -277,35 +237,5 @@ mod tests {
         used.pop();
         first.give_up();
         assert!(second.slot(BLOCK).is_some());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_peer_that_is_slower_than_others_needs_no_slots_until_it_is_fast() {
-        let slots = Arc::new(SendSlots::default());
-        let [mut slow, mut fast] = [(); 2].map(|()| SlotTicket::new(&slots));
-        let of_slow = slow.slot(BLOCK).unwrap();
-        for _ in 0..20 {
-            let _of_fast = fast.slot(BLOCK).unwrap();
-            time::advance(Duration::from_millis(20)).await;
-        }
-        assert!(slow.needs_slots(), "it has the time that was usual when it began");
-        drop(of_slow);
-        for (took, needs_slots) in [(MAX_PATIENCE / 2, false), (MIN_PATIENCE / 2, true)] {
-            let block = slow.slot_at_once(BLOCK);
-            time::advance(took).await;
-            drop(block);
-            assert_eq!(slow.needs_slots(), needs_slots, "after {took:?}");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn blocks_of_slow_peers_leave_the_slots_to_others() {
-        let slots = Arc::new(SendSlots::default());
-        let [slow, mut fast] = [(); 2].map(|()| SlotTicket::new(&slots));
-        let block = slow.slot_at_once(BLOCK);
-        time::advance(2 * MAX_PATIENCE).await;
-        drop(block);
-        let _slow_blocks: Vec<_> = (0..2 * MAX_BYTES / BLOCK).map(|_| slow.slot_at_once(BLOCK)).collect();
-        assert!(fast.slot(BLOCK).is_some());
     }
 }

@@ -79,8 +79,8 @@ impl Database {
         }
     }
 
-    /// Begins a read of the committed state, which stays as it is whatever is written later. While it is held, neither
-    /// pages that it sees nor a closed file are free.
+    /// Begins a read of the committed state, which stays as it is whatever is written later. While it is held, the file is
+    /// not compacted, and its pages are not reused. It fails where the file is reopened after a disk error.
     pub fn snapshot(&self) -> Result<ReadTransaction, redb::Error> {
         let begin = || self.with(|database| Ok(database.begin_read()?));
         begin().or_else(|error: redb::Error| {

@@ -11,6 +11,7 @@ use std::{
 use libp2p::{PeerId, swarm::ConnectionId};
 use tokio::sync::{Notify, Semaphore, mpsc};
 
+use super::hold::HoldTime;
 use crate::{
     ledger::Ledger,
     link::{InFlight, Outgoing, QUEUED_ANSWERS, STRIPED_STREAMS},
@@ -18,8 +19,8 @@ use crate::{
 };
 
 /// Messages in flight to a peer that is alone in wanting something. Several peers share them: of many blocks sent at
-/// once, none is complete and can be passed on early. Where six or more share, each has one at a time.
-const MAX_IN_FLIGHT: usize = STRIPED_STREAMS + QUEUED_ANSWERS + 1;
+/// once, none is complete and can be passed on early.
+const MAX_IN_FLIGHT: usize = STRIPED_STREAMS + QUEUED_ANSWERS;
 
 /// A peer with wants, and the streams to it.
 pub struct ServedPeer {
@@ -30,6 +31,7 @@ pub struct ServedPeer {
     /// Memory for one message, reserved for this peer, so that peers that do not read cannot keep it from being served.
     pub own: Arc<Semaphore>,
     pub in_flight: Arc<InFlight>,
+    pub hold: HoldTime,
     /// Whether it is an ocipfs peer, which also accepts unsolicited blocks.
     pub supports_striping: AtomicBool,
 }
@@ -83,13 +85,14 @@ impl ServedPeer {
             more,
             streams: Mutex::default(),
             own: Arc::new(Semaphore::new(1)),
+            hold: HoldTime::default(),
             supports_striping: AtomicBool::new(false),
         }
     }
 
     /// Returns whether one more message may be in flight, where so many peers want something.
     pub fn may_be_sent(&self, sharing: usize) -> bool {
-        self.in_flight.count() < (MAX_IN_FLIGHT / sharing.max(1)).max(1)
+        self.in_flight.count() <= MAX_IN_FLIGHT / sharing.max(1)
     }
 }
 

@@ -38,6 +38,12 @@ struct Transfer {
     received: bool,
 }
 
+impl Transfer {
+    fn may_be_passed_on_to(&self, peer: &PeerId) -> bool {
+        self.large && !self.received && self.to.is_some_and(|to| to != *peer)
+    }
+}
+
 impl RecentTransfers {
     fn entry(&mut self, cid: &Cid, now: Instant) -> &mut Transfer {
         let is_past = |at: Instant| now.duration_since(at) >= RECENT_WINDOW;
@@ -64,6 +70,16 @@ impl RecentTransfers {
         (transfer.to, transfer.large) = (Some(to), size >= LARGE_BLOCK);
     }
 
+    /// Returns whether a large block was just sent to another peer, which may pass it on.
+    pub fn was_sent_to_another(&self, cid: &Cid, peer: &PeerId) -> bool {
+        self.get(cid).is_some_and(|transfer| transfer.may_be_passed_on_to(peer))
+    }
+
+    fn get(&self, cid: &Cid) -> Option<&Transfer> {
+        let cid_v1 = as_v1(cid);
+        self.young.get(&cid_v1).or_else(|| self.old.get(&cid_v1))
+    }
+
     /// Returns how often a block was sent recently, or until when `peer` has to wait for it: `hold` after it was last sent,
     /// and at most `longest` after it was first sent, since peers that are too slow to pass it on may get it again and
     /// again.
@@ -74,12 +90,11 @@ impl RecentTransfers {
         hold: Duration,
         longest: Duration,
     ) -> Result<u32, Instant> {
-        let cid_v1 = as_v1(cid);
-        let Some(transfer) = self.young.get(&cid_v1).or_else(|| self.old.get(&cid_v1)) else { return Ok(0) };
+        let Some(transfer) = self.get(cid) else { return Ok(0) };
         let Some(at) = transfer.at else { return Ok(0) };
         let (now, elapsed) = (Instant::now(), at.elapsed());
         let until = (at + hold).min(transfer.first.unwrap_or(at) + longest);
-        if transfer.large && !transfer.received && transfer.to != Some(*peer) && now < until {
+        if transfer.may_be_passed_on_to(peer) && now < until {
             return Err(until);
         }
         Ok(if elapsed < RECENT_WINDOW { transfer.times } else { 0 })

@@ -87,6 +87,16 @@ pub struct Swarm {
 impl Swarm {
     /// Creates nodes that are all connected to each other.
     pub fn new(seed: u64, file: &File, nodes: &[(Manner, Link)]) -> Self {
+        Self::connected(seed, file, nodes, |_, _| true)
+    }
+
+    /// Creates nodes of which some pairs, each in both orders, are connected.
+    pub fn connected(
+        seed: u64,
+        file: &File,
+        nodes: &[(Manner, Link)],
+        are_connected: impl Fn(usize, usize) -> bool,
+    ) -> Self {
         let node =
             |(index, (manner, link)): (usize, &(Manner, Link))| Node::new(index, seed, *manner, *link, file);
         let nodes: Vec<Node> = nodes.iter().enumerate().map(node).collect();
@@ -106,7 +116,7 @@ impl Swarm {
         };
         let ids: Vec<PeerId> = swarm.nodes.iter().map(|node| node.id).collect();
         for (from, node) in swarm.nodes.iter_mut().enumerate() {
-            for (to, id) in ids.iter().enumerate().filter(|(to, _)| *to != from) {
+            for (to, id) in ids.iter().enumerate().filter(|(to, _)| *to != from && are_connected(from, *to)) {
                 node.connect(to, *id);
             }
         }

@@ -15,6 +15,9 @@ const MIN_FREE_BYTES: u64 = 16 << 20;
 /// Pause between two looks at whether a transaction is open.
 const LOOK_INTERVAL: Duration = Duration::from_millis(1);
 
+/// Pause between two looks at whether a snapshot is held, for which all transactions wait.
+const SNAPSHOT_INTERVAL: Duration = Duration::from_millis(20);
+
 /// The size of a file, and how much of it the rows take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileUsage {
@@ -71,18 +74,24 @@ impl Database {
     /// moment without a transaction within `patience`: new transactions are not held back until then, and wait until the
     /// compaction is done. After a crash on the way, the file has the rows that it had.
     pub fn compact(&self, patience: Duration) -> Result<bool, redb::Error> {
-        let Some(mut open) = self.idle_file(patience) else { return Ok(false) };
-        let database = open.as_mut().ok_or(redb::Error::DatabaseClosed)?;
-        match compact_file(database, self.settings) {
-            Ok(()) => Ok(true),
-            // A table or a row that outlives its closure still refers to a transaction.
-            Err(redb::Error::TransactionInProgress) => Ok(false),
-            Err(error) => {
-                drop(open);
-                if error.closes_database() {
-                    self.reopen_or_retry_later();
+        let start = Instant::now();
+        loop {
+            let patience = patience.saturating_sub(start.elapsed());
+            let Some(mut open) = self.idle_file(patience) else { return Ok(false) };
+            let database = open.as_mut().ok_or(redb::Error::DatabaseClosed)?;
+            let compacted = compact_file(database, self.settings);
+            drop(open);
+            match compacted {
+                Ok(()) => return Ok(true),
+                // A snapshot, or a table or a row that outlives its closure, still refers to a transaction.
+                Err(redb::Error::TransactionInProgress) if patience.is_zero() => return Ok(false),
+                Err(redb::Error::TransactionInProgress) => thread::sleep(SNAPSHOT_INTERVAL),
+                Err(error) => {
+                    if error.closes_database() {
+                        self.reopen_or_retry_later();
+                    }
+                    return Err(error);
                 }
-                Err(error)
             }
         }
     }

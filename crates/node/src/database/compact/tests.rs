@@ -88,6 +88,24 @@ fn a_sparse_file_is_compacted_when_it_is_opened_and_a_small_or_full_one_is_left_
 }
 
 #[test]
+fn compaction_waits_for_the_end_of_a_snapshot_which_sees_what_was_there_when_it_began() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = sparse_in(dir.path(), 6000);
+    let snapshot = database.snapshot().unwrap();
+    change(&database, |table| table.insert(1, &*row(1)).map(drop));
+    assert!(snapshot.open_table(ROWS).unwrap().get(1).unwrap().is_none());
+    assert!(rows(&database).contains(&1));
+    assert!(!database.compact(Duration::from_millis(50)).unwrap());
+    thread::scope(|scope| {
+        let compaction = scope.spawn(|| database.compact(Duration::from_secs(60)));
+        thread::sleep(Duration::from_millis(100));
+        drop(snapshot);
+        assert!(compaction.join().unwrap().unwrap());
+    });
+    assert!(rows(&database).contains(&1));
+}
+
+#[test]
 fn compaction_waits_for_open_transactions_without_holding_back_new_ones() {
     let dir = tempfile::tempdir().unwrap();
     let database = Arc::new(sparse_in(dir.path(), 600));
