@@ -28,7 +28,10 @@ pub fn trials() -> Vec<Trial> {
     let mut trials = vec![
         Trial::test("docs::every_path_in_architecture_exists", paths::every_path_in_architecture_exists),
         Trial::test("docs::every_type_in_the_glossary_exists", paths::every_type_in_the_glossary_exists),
-        Trial::test("docs::every_link_points_to_a_file", paths::every_link_points_to_a_file),
+        Trial::test(
+            "docs::every_link_points_to_a_file_and_a_heading_in_it",
+            paths::every_link_points_to_a_file_and_a_heading_in_it,
+        ),
         Trial::test("docs::every_setting_is_documented", reference::every_setting_is_documented),
         Trial::test(
             "docs::every_variable_of_the_tests_is_documented",

@@ -1,6 +1,7 @@
 //! The Bitswap server: one task per peer takes wants from its ledger, reads the blocks and sends them to the peer's
 //! streams.
 
+mod connections;
 mod hold;
 mod peer;
 #[cfg(test)]
@@ -19,7 +20,7 @@ use std::{
 use bytes::Bytes;
 use libp2p::{PeerId, swarm::ConnectionId};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -33,7 +34,7 @@ use super::{
     wire::{MAX_BLOCK, Message, Payload, Prefix, WantlistEntry},
 };
 use crate::{Blocks, Cid, locked};
-use peer::{PeerStreams, ServedPeer};
+use peer::ServedPeer;
 use transfers::{LARGE_BLOCK, RecentTransfers};
 
 /// Large blocks that wait for a slot while small ones behind them are sent.
@@ -123,54 +124,6 @@ impl Server {
             from_others.for_each(|_| peer.hold.came_from_another());
         }
         peer.more.notify_one();
-    }
-
-    /// Adds a connection to a peer; serving starts with the first one.
-    pub(crate) fn opened(
-        self: &Arc<Self>,
-        peer: PeerId,
-        connection: ConnectionId,
-        sender: mpsc::Sender<Outgoing>,
-    ) {
-        let mut is_first = false;
-        let peer = self.peer(peer, |streams| {
-            streams.senders.push((connection, sender));
-            is_first = streams.senders.len() == 1;
-        });
-        if is_first {
-            let (server, stop) = (self.clone(), self.stop.clone());
-            self.tasks.spawn(async move { stop.run_until_cancelled(server.serve(peer)).await });
-        }
-    }
-
-    /// Records that a peer supports striping.
-    pub(crate) fn mark_striping(&self, peer: PeerId) {
-        if let Some(peer) = locked(&self.peers).get(&peer) {
-            peer.supports_striping.store(true, Ordering::Relaxed);
-        }
-    }
-
-    /// Returns the peer after changing its streams under the lock, so that it cannot be removed in between.
-    fn peer(&self, peer: PeerId, change: impl FnOnce(&mut PeerStreams)) -> Arc<ServedPeer> {
-        let mut peers = locked(&self.peers);
-        let peer = peers.entry(peer).or_insert_with(|| Arc::new(ServedPeer::new(peer, self.wanting.clone())));
-        change(&mut locked(&peer.streams));
-        peer.clone()
-    }
-
-    /// Removes a connection of a peer; with the last one, its wants.
-    pub(crate) fn closed(&self, peer: &PeerId, connection: ConnectionId) {
-        let mut peers = locked(&self.peers);
-        let Some(served) = peers.get(peer).cloned() else { return };
-        let mut streams = locked(&served.streams);
-        streams.senders.retain(|(id, _)| *id != connection);
-        streams.wanting.remove(&connection);
-        if streams.senders.is_empty() {
-            served.more.notify_one();
-            if streams.wanting.is_empty() {
-                peers.remove(peer);
-            }
-        }
     }
 
     /// Returns how many blocks were sent and received.

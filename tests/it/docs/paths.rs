@@ -9,7 +9,7 @@ use super::{documents, files_below, root};
 
 /// Directories at the top of the repository, or a file that is named there alone.
 const PATH: &str = r"`((?:\.ci|benches|bootstrap|crates|docs|example|packaging|src|tests)/[A-Za-z0-9_./-]+)`";
-const LINK: &str = r"\]\(([^)#\s]+)(?:#[^)]*)?\)";
+const LINK: &str = r"\]\(([^)#\s]*)(?:#([^)\s]+))?\)";
 
 /// Each path in backticks, with or without `.rs`: `src/registry` is `src/registry.rs`, a directory, or both.
 pub fn every_path_in_architecture_exists() -> Result<(), Failed> {
@@ -59,18 +59,41 @@ pub fn every_type_in_the_glossary_exists() -> Result<(), Failed> {
     }
 }
 
-pub fn every_link_points_to_a_file() -> Result<(), Failed> {
+/// A link to a heading of a document, too.
+pub fn every_link_points_to_a_file_and_a_heading_in_it() -> Result<(), Failed> {
     let link = Regex::new(LINK)?;
     let mut broken = Vec::new();
     for document in documents().into_iter().chain(["ARCHITECTURE.md".into(), "CHANGELOG.md".into()]) {
         let path = root().join(&document);
         let text = fs::read_to_string(&path)?;
         let dir = path.parent().expect("a directory");
-        let targets = link.captures_iter(&text).map(|found| found[1].to_owned());
-        let local = targets.filter(|target| !target.contains("://") && !target.starts_with("mailto:"));
-        broken.extend(
-            local.filter(|target| !dir.join(target).exists()).map(|target| format!("{document}: {target}")),
-        );
+        for found in link.captures_iter(&text) {
+            let (file, heading) = (&found[1], found.get(2).map(|heading| heading.as_str()));
+            if file.contains("://") || file.starts_with("mailto:") {
+                continue;
+            }
+            let target = if file.is_empty() { path.clone() } else { dir.join(file) };
+            let is_there = target.exists()
+                && match heading {
+                    Some(heading) if target.extension().is_some_and(|end| end == "md") => {
+                        headings(&fs::read_to_string(&target)?).any(|there| there == heading)
+                    }
+                    _ => true,
+                };
+            if !is_there {
+                broken.push(format!("{document}: {}", &found[0]));
+            }
+        }
     }
     if broken.is_empty() { Ok(()) } else { Err(format!("links that lead nowhere: {broken:?}").into()) }
+}
+
+/// The names that headings have in links: without punctuation, in lower case, and with `-` for spaces.
+fn headings(text: &str) -> impl Iterator<Item = String> {
+    let titles =
+        text.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
+    titles.map(|title| {
+        let kept = title.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+        kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect()
+    })
 }

@@ -70,6 +70,12 @@ impl RecentTransfers {
         (transfer.to, transfer.large) = (Some(to), size >= LARGE_BLOCK);
     }
 
+    /// Records that a peer will not pass on what it was sent.
+    pub fn receiver_left(&mut self, peer: &PeerId) {
+        let all = self.young.values_mut().chain(self.old.values_mut());
+        all.filter(|transfer| transfer.to == Some(*peer)).for_each(|transfer| transfer.to = None);
+    }
+
     /// Returns whether a large block was just sent to another peer, which may pass it on.
     pub fn was_sent_to_another(&self, cid: &Cid, peer: &PeerId) -> bool {
         self.get(cid).is_some_and(|transfer| transfer.may_be_passed_on_to(peer))
@@ -135,6 +141,16 @@ mod tests {
         assert!(until >= before + HOLD * 100);
         assert_eq!(recent.times_sent(&cid(0), &one, HOLD * 100, HOLD * 1000), Ok(1));
         assert_eq!(recent.times_sent(&cid(0), &other, Duration::ZERO, HOLD * 1000), Ok(1));
+    }
+
+    #[test]
+    fn a_peer_does_not_wait_for_a_block_whose_receiver_left() {
+        let (mut recent, [one, other]) = (RecentTransfers::default(), [PeerId::random(), PeerId::random()]);
+        recent.sent(&cid(0), one, LARGE_BLOCK);
+        recent.receiver_left(&other);
+        assert!(recent.times_sent(&cid(0), &other, HOLD * 100, HOLD * 1000).is_err());
+        recent.receiver_left(&one);
+        assert_eq!(recent.times_sent(&cid(0), &other, HOLD * 100, HOLD * 1000), Ok(1));
     }
 
     #[tokio::test(start_paused = true)]
