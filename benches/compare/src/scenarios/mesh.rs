@@ -32,7 +32,7 @@ pub fn run(room: &Room) -> Result<(), Failure> {
         mesh.pull(&added, PULLERS)?.into(&mut row);
     }
     let title = format!("{PULLERS} nodes pull one new blob of {} MiB at once", mesh.mib);
-    let row = row.row("swarm", title).check(SENT, "x", &row.copies, Target::at_most(1.5));
+    let row = row.row("swarm", title).check(SENT, "x", &row.copies, Target::at_most(1.3));
     room.show(row);
     Ok(())
 }
