@@ -1,6 +1,7 @@
 //! Push here, pull there: what is pushed to one node is published under its name, and known by its own name where that is
 //! followed.
 
+mod changes;
 mod full;
 pub mod standby;
 mod tools;
@@ -37,6 +38,7 @@ pub fn trials() -> Vec<Trial> {
             a_published_root_is_not_republished_after_sharing_of_pushes_is_turned_off,
         ],
         standby::trials(),
+        changes::trials(),
         full::trials(),
         tools::trials(),
         union::trials(),

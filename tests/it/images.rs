@@ -5,6 +5,7 @@ pub mod bundles;
 mod clients;
 mod estargz;
 mod hostile;
+mod interrupted;
 mod loaded;
 mod tools;
 
@@ -32,6 +33,7 @@ pub fn trials() -> Vec<Trial> {
     ];
     all.extend(bundles::trials());
     all.extend(attached::trials());
+    all.extend(interrupted::trials());
     all.extend(clients::trials());
     all.extend(estargz::trials());
     all.extend(hostile::trials());
