@@ -16,7 +16,6 @@ pub struct Crate {
 /// A module that has a file of its own.
 pub struct Module {
     pub file: PathBuf,
-    pub lines: usize,
     pub functions: Vec<Function>,
     /// Paths that the module uses, from the root of the crate.
     uses: BTreeSet<Vec<String>>,
@@ -130,6 +129,6 @@ fn read(dir: &Path, file: &Path, path: &[String], modules: &mut BTreeMap<String,
         read(&dir.join(child), &child_file, &child_path, modules);
     }
     let File { functions, uses, imported, .. } = parsed;
-    let module = Module { file: file.into(), lines: text.lines().count(), functions, uses, imported };
+    let module = Module { file: file.into(), functions, uses, imported };
     modules.insert(path.join("::"), module);
 }
