@@ -43,6 +43,8 @@ struct LedgerEntry {
     /// Orders wants of equal priority by age.
     number: u64,
     state: WantState,
+    /// Whether its block had to wait, since another peer may pass it on.
+    held: bool,
 }
 
 /// The wantlist of one peer.
@@ -93,8 +95,10 @@ impl Ledger {
         }
         self.counter += 1;
         let want = Want { cid, kind, send_dont_have };
-        self.entries
-            .insert(cid_v1, LedgerEntry { want, priority, number: self.counter, state: WantState::Ready });
+        self.entries.insert(
+            cid_v1,
+            LedgerEntry { want, priority, number: self.counter, state: WantState::Ready, held: false },
+        );
     }
 
     /// Evicts some waiting wants with the lowest priority; several at once, so that not every further want scans the
@@ -149,6 +153,7 @@ impl Ledger {
             let sent = match sent(cid_v1, urgent) {
                 Ok(sent) => sent,
                 Err(until) => {
+                    entry.held = true;
                     held = [held.take(), Some(until)].into_iter().flatten().min();
                     return None;
                 }
@@ -160,6 +165,11 @@ impl Ledger {
         let Some((_, entry)) = ranked.min_by_key(|(rank, _)| *rank) else { return Err(held) };
         entry.state = WantState::InProgress { arrived: false };
         Ok(entry.want.clone())
+    }
+
+    /// Returns whether a want that is still open had to wait, since another peer may pass its block on.
+    pub fn was_held(&self, cid: &Cid) -> bool {
+        self.entries.get(&as_v1(cid)).is_some_and(|entry| entry.held)
     }
 
     /// Makes a want ready again that was taken and cannot be answered yet.

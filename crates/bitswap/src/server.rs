@@ -112,17 +112,15 @@ impl Server {
         let peer = self.peer(peer, |streams| {
             streams.wanting.insert(connection);
         });
-        let cancelled = peer.wants.with(|ledger| {
-            let cancels = entries.iter().filter(|entry| entry.cancel && ledger.is_ready(&entry.cid));
-            let cancelled: Vec<Cid> = cancels.map(|entry| entry.cid).collect();
+        peer.wants.with(|ledger| {
+            let cancelled =
+                entries.iter().filter(|entry| entry.cancel && ledger.was_held(&entry.cid)).count();
             ledger.apply(full, entries);
-            cancelled
+            // A peer that wants nothing any more may have given up.
+            if !ledger.is_empty() {
+                (0..cancelled).for_each(|_| peer.hold.came_from_another());
+            }
         });
-        if !cancelled.is_empty() {
-            let recent = locked(&self.recent);
-            let from_others = cancelled.iter().filter(|cid| recent.was_sent_to_another(cid, &peer.id));
-            from_others.for_each(|_| peer.hold.came_from_another());
-        }
         peer.more.notify_one();
     }
 
@@ -307,16 +305,16 @@ impl Server {
                 return 0;
             }
         };
-        if !peer.wants.with(|ledger| ledger.block_sent(&want.cid)) {
+        let (was_held, is_sent) =
+            peer.wants.with(|ledger| (ledger.was_held(&want.cid), ledger.block_sent(&want.cid)));
+        if !is_sent {
             return 0;
         }
-        let size = data.len();
-        let mut recent = locked(&self.recent);
-        if recent.was_sent_to_another(&want.cid, &peer.id) {
+        if was_held {
             peer.hold.waited_in_vain();
         }
-        recent.sent(&want.cid, peer.id, size);
-        drop(recent);
+        let size = data.len();
+        locked(&self.recent).sent(&want.cid, peer.id, size);
         let unsolicited = self.unsolicited_after(peer, &want.cid, &data);
         self.add_block(peer, want.cid, data, message);
         size + unsolicited.map_or(0, |(cid, data)| self.add_block(peer, cid, data, message))

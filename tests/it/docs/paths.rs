@@ -90,8 +90,13 @@ pub fn every_link_points_to_a_file_and_a_heading_in_it() -> Result<(), Failed> {
 
 /// The names that headings have in links: without punctuation, in lower case, and with `-` for spaces.
 fn headings(text: &str) -> impl Iterator<Item = String> {
-    let titles =
-        text.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
+    let mut is_code = false;
+    let outside_code = text.lines().filter(move |line| {
+        is_code ^= line.starts_with("```");
+        !is_code
+    });
+    let titles = outside_code.filter(|line| line.starts_with('#'));
+    let titles = titles.map(|line| line.trim_start_matches('#').trim());
     titles.map(|title| {
         let kept = title.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
         kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect()

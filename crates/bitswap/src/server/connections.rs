@@ -52,13 +52,15 @@ impl Server {
         let mut streams = locked(&served.streams);
         streams.senders.retain(|(id, _)| *id != connection);
         streams.wanting.remove(&connection);
-        if streams.senders.is_empty() {
-            served.more.notify_one();
-            // No other peer waits any longer for what this one was sent.
-            locked(&self.recent).receiver_left(peer);
-            if streams.wanting.is_empty() {
-                peers.remove(peer);
-            }
+        if !streams.senders.is_empty() {
+            return;
         }
+        served.more.notify_one();
+        if streams.wanting.is_empty() {
+            peers.remove(peer);
+        }
+        drop((streams, peers));
+        // No other peer waits any longer for what this one was sent.
+        locked(&self.recent).receiver_left(peer);
     }
 }

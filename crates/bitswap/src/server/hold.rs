@@ -5,16 +5,17 @@ use std::{
     time::Duration,
 };
 
-/// For each peer that wants something, the wait of a peer that gets nothing from others. They may meet later.
+/// For each peer that wants something, the wait of a peer that gets nothing from others. It is long enough to notice
+/// that they are connected by now, on a fast network.
 const MIN: Duration = Duration::from_millis(100);
 /// The same for a peer that gets from others whatever it waits for.
 const MAX: Duration = Duration::from_millis(600);
-/// The outcomes that count, roughly.
+/// How many of the last outcomes count, roughly.
 const OUTCOMES: u32 = 16;
 /// All outcomes are of one kind.
 const ALL: u32 = 1 << 16;
 
-/// The hold time of one peer, by how its waits ended of late. A peer decides nothing here about the waits of others.
+/// The hold time of one peer, by how its own waits ended. What a peer does about its wants changes no other's time.
 pub struct HoldTime {
     /// The part of the blocks that came from others, of [`ALL`].
     from_others: AtomicU32,
@@ -27,19 +28,18 @@ impl Default for HoldTime {
 }
 
 impl HoldTime {
-    /// Records that the peer no longer wants a block that another one was sent.
+    /// Records that the peer no longer wants a block that it waited for.
     pub fn came_from_another(&self) {
         self.record(ALL);
     }
 
-    /// Records that the peer is sent a block that another one was sent before.
+    /// Records that the peer is sent a block that it waited for.
     pub fn waited_in_vain(&self) {
         self.record(0);
     }
 
     fn record(&self, outcome: u32) {
         let mean = |before: u32| Some((before * (OUTCOMES - 1) + outcome) / OUTCOMES);
-        // Two outcomes at once may count as one.
         let _ = self.from_others.fetch_update(Ordering::Relaxed, Ordering::Relaxed, mean);
     }
 

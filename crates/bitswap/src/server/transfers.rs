@@ -33,6 +33,8 @@ struct Transfer {
     first: Option<Instant>,
     /// The last peer that it was sent to.
     to: Option<PeerId>,
+    /// When that peer was sent it: to ask for it again holds up no other.
+    to_at: Option<Instant>,
     large: bool,
     /// Whether it was received from others just now: only a seeder makes peers wait, not a peer that passes blocks on.
     received: bool,
@@ -67,23 +69,16 @@ impl RecentTransfers {
         let transfer = self.entry(cid, Instant::now());
         transfer.times += 1;
         transfer.first = transfer.first.or(transfer.at);
-        (transfer.to, transfer.large) = (Some(to), size >= LARGE_BLOCK);
+        if transfer.to != Some(to) {
+            (transfer.to, transfer.to_at) = (Some(to), transfer.at);
+        }
+        transfer.large = size >= LARGE_BLOCK;
     }
 
     /// Records that a peer will not pass on what it was sent.
     pub fn receiver_left(&mut self, peer: &PeerId) {
         let all = self.young.values_mut().chain(self.old.values_mut());
         all.filter(|transfer| transfer.to == Some(*peer)).for_each(|transfer| transfer.to = None);
-    }
-
-    /// Returns whether a large block was just sent to another peer, which may pass it on.
-    pub fn was_sent_to_another(&self, cid: &Cid, peer: &PeerId) -> bool {
-        self.get(cid).is_some_and(|transfer| transfer.may_be_passed_on_to(peer))
-    }
-
-    fn get(&self, cid: &Cid) -> Option<&Transfer> {
-        let cid_v1 = as_v1(cid);
-        self.young.get(&cid_v1).or_else(|| self.old.get(&cid_v1))
     }
 
     /// Returns how often a block was sent recently, or until when `peer` has to wait for it: `hold` after it was last sent,
@@ -96,10 +91,11 @@ impl RecentTransfers {
         hold: Duration,
         longest: Duration,
     ) -> Result<u32, Instant> {
-        let Some(transfer) = self.get(cid) else { return Ok(0) };
+        let cid_v1 = as_v1(cid);
+        let Some(transfer) = self.young.get(&cid_v1).or_else(|| self.old.get(&cid_v1)) else { return Ok(0) };
         let Some(at) = transfer.at else { return Ok(0) };
         let (now, elapsed) = (Instant::now(), at.elapsed());
-        let until = (at + hold).min(transfer.first.unwrap_or(at) + longest);
+        let until = (transfer.to_at.unwrap_or(at) + hold).min(transfer.first.unwrap_or(at) + longest);
         if transfer.may_be_passed_on_to(peer) && now < until {
             return Err(until);
         }
@@ -141,6 +137,16 @@ mod tests {
         assert!(until >= before + HOLD * 100);
         assert_eq!(recent.times_sent(&cid(0), &one, HOLD * 100, HOLD * 1000), Ok(1));
         assert_eq!(recent.times_sent(&cid(0), &other, Duration::ZERO, HOLD * 1000), Ok(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_asks_for_a_block_again_and_again_holds_up_no_other() {
+        let (mut recent, [one, other]) = (RecentTransfers::default(), [PeerId::random(), PeerId::random()]);
+        for _ in 0..4 {
+            recent.sent(&cid(0), one, LARGE_BLOCK);
+            tokio::time::advance(HOLD / 4).await;
+        }
+        assert_eq!(recent.times_sent(&cid(0), &other, HOLD, HOLD * 1000), Ok(4));
     }
 
     #[test]

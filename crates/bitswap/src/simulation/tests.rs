@@ -90,7 +90,7 @@ async fn readers_that_are_not_connected_to_each_other_wait_little_for_each_other
         let bytes = readers as u64 * u64::from(blocks) * BLOCK_BYTES as u64;
         let least = Duration::from_secs(1) * bytes as u32 / Link::LAN.rate as u32;
         println!("{readers} readers that share nothing: {took:?}, the uplink's time {least:?}");
-        assert!(took < least + Duration::from_secs(3), "{readers} readers: {took:?}");
+        assert!(took < least.mul_f64(1.7), "{readers} readers: {took:?}");
     }
 }
 

@@ -15,7 +15,7 @@ const MIN_FREE_BYTES: u64 = 16 << 20;
 /// Pause between two looks at whether a transaction is open.
 const LOOK_INTERVAL: Duration = Duration::from_millis(1);
 
-/// Pause between two looks at whether a snapshot is held, for which all transactions wait.
+/// Pause between two looks at whether a snapshot is held. Each look holds up all transactions for a moment.
 const SNAPSHOT_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The size of a file, and how much of it the rows take.
