@@ -60,17 +60,6 @@ pub struct Advanced {
     pub is_behind: bool,
 }
 
-/// A version that is to be committed.
-struct NextVersion {
-    before: Option<TreeVersion>,
-    changes: Changes,
-    /// Number of the last change that it takes up.
-    last: u64,
-    added: Vec<Cid>,
-    removed: Vec<Cid>,
-    is_behind: bool,
-}
-
 impl Published {
     /// The tree of these repositories, as it is kept in this store.
     pub fn new(store: Store, repositories: Repositories, profile: Profile) -> Self {
@@ -137,23 +126,14 @@ impl Published {
     /// Takes up a lot of what changed, if anything did. Blocks.
     pub fn advance(&self) -> Result<Option<Advanced>, Error> {
         // A version shows one moment: what is pushed or deleted while it is made waits for the next one.
-        let Some(next) = self.at(self.repositories.snapshot()?).next_version()? else { return Ok(None) };
-        let version = self.commit(next.before, &next.changes, next.last)?;
-        let replaced = next.before.filter(|before| before.number != version.number);
-        Ok(Some(Advanced {
-            version,
-            replaced,
-            added: next.added,
-            removed: next.removed,
-            is_behind: next.is_behind,
-        }))
+        self.at(self.repositories.snapshot()?).make_version()
     }
 
     fn at(&self, repositories: Repositories) -> Self {
         Self { store: self.store.clone(), repositories, profile: self.profile, indexes: self.indexes.clone() }
     }
 
-    fn next_version(&self) -> Result<Option<NextVersion>, Error> {
+    fn make_version(&self) -> Result<Option<Advanced>, Error> {
         let due = changes(&self.repositories, BATCH_SIZE)?;
         let Some((last, _)) = due.last() else { return Ok(None) };
         let last = *last;
@@ -180,8 +160,9 @@ impl Published {
         for (name, index) in indexes {
             self.documents(&mut all, name, index);
         }
-        let is_behind = due.len() == BATCH_SIZE;
-        Ok(Some(NextVersion { before, changes: all, last, added, removed, is_behind }))
+        let version = self.commit(before, &all, last)?;
+        let replaced = before.filter(|before| before.number != version.number);
+        Ok(Some(Advanced { version, replaced, added, removed, is_behind: due.len() == BATCH_SIZE }))
     }
 
     /// Adds what came to a repository after these changes: it is in the index, so it is there, and settled the next

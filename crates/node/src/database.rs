@@ -69,27 +69,13 @@ impl Database {
         &self,
         with: impl Fn(&ReadTransaction) -> Result<T, E>,
     ) -> Result<T, E> {
-        let read = |database: &redb::Database| with(&database.begin_read().map_err(redb::Error::from)?);
-        match self.with(read) {
-            Err(error) if error.closes_database() => {
-                self.reopen()?;
-                self.with(read)
-            }
-            result => result,
-        }
+        self.with_reopened(|database| with(&database.begin_read().map_err(redb::Error::from)?))
     }
 
     /// Begins a read of the committed state, which stays as it is whatever is written later. While it is held, the file is
     /// not compacted, and its pages are not reused. It fails where the file is reopened after a disk error.
     pub fn snapshot(&self) -> Result<ReadTransaction, redb::Error> {
-        let begin = || self.with(|database| Ok(database.begin_read()?));
-        begin().or_else(|error: redb::Error| {
-            if !error.closes_database() {
-                return Err(error);
-            }
-            self.reopen()?;
-            begin()
-        })
+        self.with_reopened(|database| Ok(database.begin_read()?))
     }
 
     /// Runs a write transaction; when it returns, the changes are on disk. After a disk error the file is reopened for
@@ -137,6 +123,20 @@ impl Database {
     ) -> Result<T, E> {
         let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
         with(open.as_ref().ok_or(redb::Error::DatabaseClosed)?)
+    }
+
+    /// Does the same; `with` runs again if the file had to be reopened.
+    fn with_reopened<T, E: DatabaseFailure>(
+        &self,
+        with: impl Fn(&redb::Database) -> Result<T, E>,
+    ) -> Result<T, E> {
+        match self.with(&with) {
+            Err(error) if error.closes_database() => {
+                self.reopen()?;
+                self.with(with)
+            }
+            result => result,
+        }
     }
 
     /// Reopens the file after a disk error; if that fails, the next transaction tries again.

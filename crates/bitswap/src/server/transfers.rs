@@ -31,19 +31,11 @@ struct Transfer {
     at: Option<Instant>,
     /// When it was first sent.
     first: Option<Instant>,
-    /// The last peer that it was sent to.
-    to: Option<PeerId>,
-    /// When that peer was sent it: to ask for it again holds up no other.
-    to_at: Option<Instant>,
+    /// The last peer that it was sent to, and when that began: to ask for it again holds up no other.
+    to: Option<(PeerId, Instant)>,
     large: bool,
     /// Whether it was received from others just now: only a seeder makes peers wait, not a peer that passes blocks on.
     received: bool,
-}
-
-impl Transfer {
-    fn may_be_passed_on_to(&self, peer: &PeerId) -> bool {
-        self.large && !self.received && self.to.is_some_and(|to| to != *peer)
-    }
 }
 
 impl RecentTransfers {
@@ -66,22 +58,21 @@ impl RecentTransfers {
     }
 
     pub fn sent(&mut self, cid: &Cid, to: PeerId, size: usize) {
-        let transfer = self.entry(cid, Instant::now());
+        let now = Instant::now();
+        let transfer = self.entry(cid, now);
         transfer.times += 1;
-        transfer.first = transfer.first.or(transfer.at);
-        if transfer.to != Some(to) {
-            (transfer.to, transfer.to_at) = (Some(to), transfer.at);
-        }
+        transfer.first = transfer.first.or(Some(now));
+        transfer.to = transfer.to.filter(|(before, _)| *before == to).or(Some((to, now)));
         transfer.large = size >= LARGE_BLOCK;
     }
 
     /// Records that a peer will not pass on what it was sent.
     pub fn receiver_left(&mut self, peer: &PeerId) {
         let all = self.young.values_mut().chain(self.old.values_mut());
-        all.filter(|transfer| transfer.to == Some(*peer)).for_each(|transfer| transfer.to = None);
+        all.for_each(|transfer| transfer.to = transfer.to.filter(|(to, _)| to != peer));
     }
 
-    /// Returns how often a block was sent recently, or until when `peer` has to wait for it: `hold` after it was last sent,
+    /// Returns how often a block was sent recently, or until when `peer` has to wait for it: `hold` after another peer was sent it,
     /// and at most `longest` after it was first sent, since peers that are too slow to pass it on may get it again and
     /// again.
     pub fn times_sent(
@@ -95,9 +86,15 @@ impl RecentTransfers {
         let Some(transfer) = self.young.get(&cid_v1).or_else(|| self.old.get(&cid_v1)) else { return Ok(0) };
         let Some(at) = transfer.at else { return Ok(0) };
         let (now, elapsed) = (Instant::now(), at.elapsed());
-        let until = (transfer.to_at.unwrap_or(at) + hold).min(transfer.first.unwrap_or(at) + longest);
-        if transfer.may_be_passed_on_to(peer) && now < until {
-            return Err(until);
+        if let Some((to, since)) = transfer.to
+            && transfer.large
+            && !transfer.received
+            && to != *peer
+        {
+            let until = (since + hold).min(transfer.first.unwrap_or(at) + longest);
+            if now < until {
+                return Err(until);
+            }
         }
         Ok(if elapsed < RECENT_WINDOW { transfer.times } else { 0 })
     }
